@@ -1,0 +1,1 @@
+"""DRF wiring and OpenAPI."""

@@ -1,0 +1,1 @@
+"""Measured molecular data on the tissue: panels and registered measurements."""

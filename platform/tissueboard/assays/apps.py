@@ -1,0 +1,6 @@
+from django.apps import AppConfig
+
+
+class AssaysConfig(AppConfig):
+    name = "tissueboard.assays"
+    label = "assays"

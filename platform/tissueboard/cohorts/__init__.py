@@ -1,0 +1,1 @@
+"""Cohort, membership and roles; patient, sample, events, clinical values, endpoints."""

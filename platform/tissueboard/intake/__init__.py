@@ -1,0 +1,1 @@
+"""Uploads, imports, findings, mapping, identifier removal: how anything comes in."""

@@ -1,0 +1,1 @@
+"""Model versions: family, config, weights, pitch, panel, metrics, provenance, licence, label, membership."""

@@ -1,0 +1,1 @@
+"""Survival of cohorts: Kaplan-Meier, log-rank, hazard ratio."""

@@ -1,0 +1,1 @@
+"""Which steps make a case or a trained model: declared chains of jobs."""

@@ -1,0 +1,61 @@
+"""What a model gave about a slide or a patient."""
+
+from __future__ import annotations
+
+from django.db import models
+from django.db.models import Q
+
+from tissueboard.cohorts.access import ScopedQuerySet
+from tissueboard.cohorts.models import Patient
+from tissueboard.jobs.models import Job
+from tissueboard.model_registry.models import ModelVersion
+from tissueboard.slides.models import Slide
+
+KINDS = ("feature bag", "virtual map", "niche set", "risk")
+
+
+class Prediction(models.Model):
+    """One output with its source: model version, job, checksums of the inputs and code version."""
+
+    cohort_path = "patient__cohort"
+
+    class Kind(models.TextChoices):
+        FEATURE_BAG = "feature bag"
+        VIRTUAL_MAP = "virtual map"
+        NICHE_SET = "niche set"
+        RISK = "risk"
+
+    kind = models.CharField(max_length=16, choices=Kind.choices)
+    patient = models.ForeignKey(Patient, models.CASCADE, related_name="predictions")
+    slide = models.ForeignKey(Slide, models.CASCADE, null=True, blank=True, related_name="predictions")
+    version = models.ForeignKey(ModelVersion, models.PROTECT, related_name="predictions")
+    job = models.ForeignKey(Job, models.PROTECT, related_name="+")
+    # File or folder in the store; empty where facts hold everything.
+    key = models.CharField(max_length=255, blank=True)
+    sha256 = models.CharField(max_length=64, blank=True)
+    # Fold of the version that made it; null = mean over folds of a patient that none of them saw.
+    fold = models.PositiveSmallIntegerField(null=True, blank=True)
+    # True when the weights saw this patient: shown as such, and no risk is shown.
+    in_sample = models.BooleanField(default=False)
+    # {name: sha256} of what it was made from, and the code version.
+    inputs = models.JSONField()
+    code_version = models.CharField(max_length=64)
+    facts = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at"]
+        constraints = [
+            models.CheckConstraint(name="prediction_kind_known", condition=Q(kind__in=KINDS)),
+            models.CheckConstraint(name="prediction_of_a_slide", condition=Q(kind="risk") | Q(slide__isnull=False)),
+            models.UniqueConstraint(fields=["slide", "kind", "version"], name="one_output_per_slide_and_version", condition=Q(slide__isnull=False)),
+            models.UniqueConstraint(
+                fields=["patient", "kind", "version"], name="one_output_per_patient_and_version", condition=Q(slide__isnull=True)
+            ),
+        ]
+        indexes = [models.Index(fields=["slide", "kind"]), models.Index(fields=["patient", "kind"])]
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.pk}"

@@ -1,0 +1,1 @@
+"""Niche vectors (pgvector) and similar cases."""

@@ -1,0 +1,5 @@
+"""Settings compose the house. They name `frontend` by string; no other module of the platform does."""
+
+from .base import *  # noqa: F403
+from .queue import *  # noqa: F403
+from .security import *  # noqa: F403

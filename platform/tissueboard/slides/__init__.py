@@ -1,0 +1,1 @@
+"""Whole-slide images: sealed original, working slide, view tiles, quality."""
