@@ -1,0 +1,1 @@
+"""Whole-slide images by physical size: reader, tissue mask, tile grid, view tiles, feature files, intake checks, identifier removal."""

@@ -1,0 +1,102 @@
+"""What is said about a file: coded findings, and the exception that carries one. Tables and slides share the same shape."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from enum import StrEnum
+
+
+class Severity(StrEnum):
+    """error = the file cannot be used as it is; warning = a person should look; info = good to know."""
+
+    INFO = "info"
+    WARNING = "warning"
+    ERROR = "error"
+
+
+class FindingCode(StrEnum):
+    """Everything that can be said about a slide file. The text may change, the code does not."""
+
+    # the bytes
+    FILE_MISSING = "FILE_MISSING"
+    EMPTY_FILE = "EMPTY_FILE"
+    WRONG_EXTENSION = "WRONG_EXTENSION"
+    HTML_PAGE = "HTML_PAGE"
+    UNSUPPORTED_FORMAT = "UNSUPPORTED_FORMAT"
+    PICTURE_NOT_SLIDE = "PICTURE_NOT_SLIDE"
+    COMPANION_MISSING = "COMPANION_MISSING"
+    COMPANION_FILE = "COMPANION_FILE"
+    # archives
+    ARCHIVE_LINK = "ARCHIVE_LINK"
+    ARCHIVE_ESCAPE = "ARCHIVE_ESCAPE"
+    ARCHIVE_TOO_DEEP = "ARCHIVE_TOO_DEEP"
+    ARCHIVE_TOO_LARGE = "ARCHIVE_TOO_LARGE"
+    ARCHIVE_UNREADABLE = "ARCHIVE_UNREADABLE"
+    ARCHIVE_NOT_UNPACKED = "ARCHIVE_NOT_UNPACKED"
+    # the picture
+    OPEN_FAILED = "OPEN_FAILED"
+    TIFF_BROKEN = "TIFF_BROKEN"
+    TRUNCATED = "TRUNCATED"
+    TILE_UNREADABLE = "TILE_UNREADABLE"
+    NOT_A_PYRAMID = "NOT_A_PYRAMID"
+    ASSAY_IMAGE = "ASSAY_IMAGE"
+    METADATA_BROKEN = "METADATA_BROKEN"
+    TOO_SMALL = "TOO_SMALL"
+    NO_TISSUE = "NO_TISSUE"
+    # physical size
+    MPP_MISSING = "MPP_MISSING"
+    MPP_IMPLAUSIBLE = "MPP_IMPLAUSIBLE"
+    MPP_ANISOTROPIC = "MPP_ANISOTROPIC"
+    MPP_CONFLICT = "MPP_CONFLICT"
+    LEVEL_TOO_LOW = "LEVEL_TOO_LOW"
+    # DICOM
+    DICOM_WRONG_MODALITY = "DICOM_WRONG_MODALITY"
+    DICOM_LABEL_IMAGE = "DICOM_LABEL_IMAGE"
+    DICOM_NO_FLAVOR = "DICOM_NO_FLAVOR"
+    # identifiers
+    IDENTIFIERS_IN_HEADER = "IDENTIFIERS_IN_HEADER"
+    ASSOCIATED_IMAGES = "ASSOCIATED_IMAGES"
+    # the child process that parsed it
+    PARSER_CRASHED = "PARSER_CRASHED"
+    PARSER_TIMEOUT = "PARSER_TIMEOUT"
+    PARSER_OUT_OF_MEMORY = "PARSER_OUT_OF_MEMORY"
+    # reading and writing our own files
+    TILE_NOT_THERE = "TILE_NOT_THERE"
+    BAG_UNREADABLE = "BAG_UNREADABLE"
+    BAG_INVALID = "BAG_INVALID"
+    WORKING_SLIDE_FAILED = "WORKING_SLIDE_FAILED"
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One coded statement about a file.
+
+    where: the place inside the file ("row 12, column age", "IFD 0", "level 2, x 0, y 512 px0"); "" means the whole file.
+    sentence: what is wrong, ending in a full stop. hint: what to do next. file: its name, never its folder.
+    """
+
+    code: str
+    severity: str
+    file: str
+    where: str
+    sentence: str
+    hint: str
+
+    def to_dict(self) -> dict[str, str]:
+        """Plain strings under the keys code, severity, file, where, sentence, hint."""
+        return {key: str(value) for key, value in asdict(self).items()}
+
+
+class SlideError(Exception):
+    """A slide, or a file that we made from one, cannot be used as asked. Its text is meant for people."""
+
+    def __init__(self, code: FindingCode, sentence: str, hint: str = "", where: str = "") -> None:
+        super().__init__(sentence)
+        self.code = code
+        self.sentence = sentence
+        self.hint = hint
+        self.where = where
+
+    def finding(self, file: str, severity: Severity = Severity.ERROR) -> Finding:
+        """The same statement as a finding about `file`."""
+        return Finding(self.code, severity, file, self.where, self.sentence, self.hint)
