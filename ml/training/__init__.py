@@ -1,0 +1,1 @@
+"""The one training loop, and splits by patient. Importing this package imports no torch."""
