@@ -1,0 +1,1 @@
+"""Statistics of time-to-event data that agree with R `survival`, and the family "cox_summary"."""

@@ -1,0 +1,134 @@
+"""The tables behind the survival reference values, read as the reference's `input` blocks say; nothing is extracted or copied."""
+
+import io
+import json
+import zipfile
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+
+EDGE = (
+    "all_censored",
+    "all_events",
+    "collinear",
+    "competing_risks",
+    "competing_risks_one_cause_absent",
+    "concordance_ties",
+    "delayed_entry_at_event_time",
+    "delayed_entry_empties",
+    "delayed_entry_gap_censored",
+    "events_at_zero",
+    "group_order_a",
+    "group_order_b",
+    "heavy_ties",
+    "median_exact_half",
+    "median_half_rounding",
+    "missing_values",
+    "months_to_days",
+    "no_events_in_group",
+    "one_subject_censored",
+    "one_subject_event",
+    "separation",
+    "single_member_group",
+    "three_groups_ordinal",
+    "weights_fractional",
+    "weights_whole",
+)
+REAL = (
+    "gbsg2",
+    "gse7390",
+    "ncctg_lung",
+    "tcga_blca_dss",
+    "tcga_blca_os",
+    "tcga_blca_pfi",
+    "tcga_brca_dss",
+    "tcga_brca_os",
+    "tcga_brca_pfi",
+    "tcga_luad_os",
+)
+
+
+def number(value: object) -> float:
+    """A number of the reference: null is R's NA, "NaN" and "Inf" are written as text."""
+    return float("nan") if value is None else float(value)  # type: ignore[arg-type]
+
+
+def numbers(values: object) -> np.ndarray:
+    """An array of the reference; a single value counts as one."""
+    return np.array([number(v) for v in (values if isinstance(values, list) else [values])])
+
+
+def reference(golden: Path, name: str) -> dict:
+    folder = golden / "survival" / ("edge" if name in EDGE else "")
+    return json.loads((folder / f"{name}.json").read_text())
+
+
+def table(golden: Path, data: Path | None, name: str) -> pd.DataFrame:
+    """Rows of a set with time, event and its derived columns."""
+    if name in EDGE:
+        frame = pd.read_csv(golden / "survival" / "edge" / f"{name}.csv", float_precision="round_trip")
+        return frame.dropna(subset=["time", "event"]).reset_index(drop=True)
+    assert data is not None
+    clinical = data / "clinical"
+    if name == "gbsg2":
+        frame = _read(clinical / "gbsg2" / "gbsg2.csv")
+        frame["event"] = frame["cens"]
+        for column, value in (("horTh", "yes"), ("menostat", "Post"), ("tgrade", "II"), ("tgrade", "III")):
+            frame[f"{column}_{value}"] = (frame[column] == value).astype(float)
+        return frame
+    if name == "ncctg_lung":
+        frame = _read(clinical / "ncctg_lung" / "lung.csv")
+        frame["event"] = frame["status"]
+        return frame
+    if name == "gse7390":
+        return _gse7390(clinical / "gse7390" / "breast_cancer_GSE7390-metastasis.arff")
+    if name == "tcga_luad_os":
+        with zipfile.ZipFile(clinical / "tcga_luad_mcat" / "tcga_luad_all_clean.csv.zip") as archive:
+            member = archive.read(archive.namelist()[0])  # its name holds "..": read, never extract
+        return _tcga(pd.read_csv(io.BytesIO(member), low_memory=False, float_precision="round_trip"), "")
+    return _survpath(clinical, name)
+
+
+def _read(path: Path) -> pd.DataFrame:
+    return pd.read_csv(path, float_precision="round_trip")
+
+
+def _gse7390(path: Path) -> pd.DataFrame:
+    header, _, body = path.read_text().partition("@data\n")
+    names = [line.split()[1] for line in header.splitlines() if line.startswith("@attribute")]
+    frame = pd.read_csv(io.StringIO(body), names=names, float_precision="round_trip")
+    grades = {"well differentiated": 1.0, "intermediate": 2.0, "poorly differentiated": 3.0}
+    frame["grade"] = frame["grade"].where(frame["grade"].isin(list(grades)))
+    derived = {
+        "time": frame["t.tdm"],
+        "event": frame["e.tdm"].astype(int),
+        "er_positive": (frame["er"] == "positive").astype(float),
+        "grade_num": frame["grade"].map(grades),
+    }
+    return frame.assign(**derived)
+
+
+def _tcga(frame: pd.DataFrame, suffix: str) -> pd.DataFrame:
+    frame = frame.drop_duplicates("case_id").reset_index(drop=True)
+    older = (frame["age"] >= frame["age"].median()).astype(float).where(frame["age"].notna())
+    return frame.assign(time=frame[f"survival_months{suffix}"], event=1 - frame[f"censorship{suffix}"], age_ge_median=older)
+
+
+def _survpath(clinical: Path, name: str) -> pd.DataFrame:
+    organ, endpoint = name.removeprefix("tcga_").split("_")
+    folder = clinical / f"tcga_{organ}_survpath"
+    frame = _tcga(_read(folder / f"tcga_{organ}.csv"), "" if endpoint == "os" else f"_{endpoint}")
+    sheet = pd.read_csv(folder / f"tcga_{organ}_clinical.csv", keep_default_na=False)
+    sheet = sheet[sheet["case_id"] != ""].drop_duplicates("case_id").set_index("case_id")
+    stage = frame["case_id"].map(sheet["stage"])
+    frame["stage"] = stage.where(stage.isin(["I", "II", "III", "IV"]))
+    for level in ("II", "III", "IV"):
+        frame[f"stage_{level}"] = (frame["stage"] == level).astype(float).where(frame["stage"].notna())
+    frame["is_ILC"] = (frame["oncotree_code"] == "ILC").astype(float)
+    return frame
+
+
+def labels(column: pd.Series) -> np.ndarray:
+    """Group labels as the reference writes them ("0" and not "0.0"), None where missing."""
+    return np.array([None if pd.isna(v) else (f"{v:g}" if isinstance(v, int | float) else str(v)) for v in column], dtype=object)
