@@ -1,0 +1,95 @@
+"""Archives are looked into, never unpacked: links, ways out of the folder, deep folders and bombs are named."""
+
+from __future__ import annotations
+
+import stat
+import tarfile
+import zipfile
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from ml.slides.findings import Finding, FindingCode, Severity
+
+MAX_DEPTH = 8
+MAX_NAME = 1024
+MAX_MEMBERS = 10_000
+MAX_BYTES = 200 * 1024**3
+MAX_RATIO = 200.0
+
+
+@dataclass(frozen=True)
+class Member:
+    """One entry of an archive. odd: a link, device or pipe. size: bytes when unpacked."""
+
+    name: str
+    odd: bool
+    size: int
+
+
+def archive_findings(path: Path, kind: str) -> list[Finding]:
+    """What speaks against an archive; always at least one finding, because slides are taken one by one."""
+    members: list[Member] = []
+    try:
+        for member in _tar_members(path) if kind in {"tar", "gzip"} else _zip_members(path):
+            members.append(member)
+            if len(members) > MAX_MEMBERS:
+                break
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
+        hint = "Make it again, or import the slides themselves."
+        return [_error(path, FindingCode.ARCHIVE_UNREADABLE, f"The archive cannot be read ({error}).", hint)]
+    findings = [finding for judge in (_links, _escapes, _deep, _large) if (finding := judge(path, members))]
+    if findings:
+        return findings
+    hint = "Unpack it and import the slides themselves (multi-file slides with their folder)."
+    return [_error(path, FindingCode.ARCHIVE_NOT_UNPACKED, f"This is an archive of {len(members)} entries, not a slide.", hint)]
+
+
+def _tar_members(path: Path) -> Iterator[Member]:
+    with tarfile.open(path, "r:*") as archive:
+        for entry in archive:
+            yield Member(entry.name, not (entry.isfile() or entry.isdir()), entry.size)
+
+
+def _zip_members(path: Path) -> Iterator[Member]:
+    with zipfile.ZipFile(path) as archive:
+        for entry in archive.infolist():
+            yield Member(entry.filename, stat.S_ISLNK(entry.external_attr >> 16), entry.file_size)
+
+
+def _links(path: Path, members: list[Member]) -> Finding | None:
+    odd = [member for member in members if member.odd]
+    if not odd:
+        return None
+    sentence = f"The archive holds {len(odd)} link or special file, which could point outside of it."
+    return _error(path, FindingCode.ARCHIVE_LINK, sentence, "Pack plain files only.", odd[0].name)
+
+
+def _escapes(path: Path, members: list[Member]) -> Finding | None:
+    outside = [m for m in members if m.name.startswith(("/", "\\")) or ".." in PurePosixPath(m.name.replace("\\", "/")).parts]
+    if not outside:
+        return None
+    sentence = "The archive names a file outside of its own folder."
+    return _error(path, FindingCode.ARCHIVE_ESCAPE, sentence, "Pack it without '..' or absolute paths.", outside[0].name)
+
+
+def _deep(path: Path, members: list[Member]) -> Finding | None:
+    deep = [m for m in members if len(PurePosixPath(m.name).parts) > MAX_DEPTH or len(m.name) > MAX_NAME]
+    if not deep:
+        return None
+    depth = max(len(PurePosixPath(m.name).parts) for m in deep)
+    sentence = f"The archive nests {depth} folders; at most {MAX_DEPTH} are taken."
+    return _error(path, FindingCode.ARCHIVE_TOO_DEEP, sentence, "Pack the slides flat.", deep[0].name)
+
+
+def _large(path: Path, members: list[Member]) -> Finding | None:
+    total = sum(m.size for m in members)
+    ratio = total / max(path.stat().st_size, 1)
+    if len(members) <= MAX_MEMBERS and total <= MAX_BYTES and ratio <= MAX_RATIO:
+        return None
+    sentence = f"The archive would unpack to {total / 1024**3:.1f} GiB in {len(members)} or more entries ({ratio:.0f} times its size)."
+    return _error(path, FindingCode.ARCHIVE_TOO_LARGE, sentence, "Import the slides one by one.")
+
+
+def _error(path: Path, code: FindingCode, sentence: str, hint: str, where: str = "") -> Finding:
+    return Finding(code, Severity.ERROR, path.name, where[:120], sentence, hint)

@@ -1,0 +1,50 @@
+"""JPEG tiles at the level of their bytes: what is needed to copy them without decoding, and nothing that could carry a name."""
+
+from __future__ import annotations
+
+# Kept: tables, frame and scan headers, restart interval, and Adobe's APP14, which tells the colour transform.
+KEPT_MARKERS = {0xDB, 0xC4, 0xC0, 0xC1, 0xDD, 0xEE}
+SCAN, END = 0xDA, 0xD9
+
+
+def clean_jpeg(data: bytes) -> bytes | None:
+    """The same picture without comments, EXIF, JFIF and trailing bytes; None if it is not a baseline JPEG that can be copied safely.
+
+    ITU-T T.81, annex B (marker syntax). Progressive pictures are not copied: their scans would need parsing.
+    """
+    if data[:2] != b"\xff\xd8":
+        return None
+    kept, position = [b"\xff\xd8"], 2
+    while position + 4 <= len(data):
+        if data[position] != 0xFF:
+            return None
+        marker = data[position + 1]
+        if marker == 0xFF:
+            position += 1
+            continue
+        if marker == END:  # a tables-only stream ends without a scan
+            return b"".join([*kept, b"\xff\xd9"])
+        length = int.from_bytes(data[position + 2 : position + 4], "big")
+        segment = data[position : position + 2 + length]
+        if marker == SCAN:
+            scan = _scan(data, position + 2 + length)
+            return None if scan is None else b"".join([*kept, segment, scan])
+        if marker in KEPT_MARKERS:
+            kept.append(segment[:16] if marker == 0xEE else segment)
+        elif not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+            return None
+        position += 2 + length
+    return b"".join([*kept, b"\xff\xd9"]) if position + 2 <= len(data) and data[position : position + 2] == b"\xff\xd9" else None
+
+
+def _scan(data: bytes, start: int) -> bytes | None:
+    """Entropy-coded bytes up to and with the end marker (inside them 0xFF is followed by 0x00 or a restart marker)."""
+    position = start
+    while (position := data.find(b"\xff", position)) >= 0 and position + 1 < len(data):
+        marker = data[position + 1]
+        if marker == END:
+            return data[start : position + 2]
+        if marker != 0x00 and not 0xD0 <= marker <= 0xD7 and marker != 0xFF:
+            return None
+        position += 1 if marker == 0xFF else 2
+    return None

@@ -1,0 +1,95 @@
+"""Halving a picture again and again while it streams past, in memory that grows with its width only."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from typing import IO
+
+import imagecodecs
+import numpy as np
+from numpy.typing import NDArray
+
+TILE = 256
+SMALLEST = 512  # the last level is not larger than this on its longer side
+
+
+class PyramidLevel:
+    """One level below the base. Takes rows, keeps their halves as JPEG tiles in a temporary file and hands them to the next level."""
+
+    def __init__(self, width: int, height: int, quality: int) -> None:
+        self.width, self.height = width // 2, height // 2
+        self.quality = quality
+        self.tile_bytes: list[int] = []
+        self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 closed by close()
+        self._rows: list[NDArray[np.uint8]] = []
+        self._pending = 0
+        self._odd: NDArray[np.uint8] | None = None
+        smaller = max(self.width, self.height) > SMALLEST and min(self.width, self.height) >= 2
+        self.next = PyramidLevel(self.width, self.height, quality) if smaller else None
+
+    def push(self, rows: NDArray[np.uint8]) -> None:
+        """Take rows (h, width of the level above, 3) uint8 from top to bottom, any h."""
+        if self._odd is not None:
+            rows = np.concatenate([self._odd, rows])
+        even = len(rows) - len(rows) % 2
+        self._odd = rows[even:].copy() if even < len(rows) else None
+        if even:
+            self._keep(halve(rows[:even]))
+
+    def finish(self) -> None:
+        """No more rows: write the last, partly filled tile row. An odd last row is dropped, as every halving does."""
+        self._odd = None
+        if self._pending:
+            self._encode(np.concatenate(self._rows))
+            self._rows, self._pending = [], 0
+        if self.next:
+            self.next.finish()
+
+    def tiles(self) -> Iterator[bytes]:
+        """The encoded tiles in row-major order."""
+        self._spool.seek(0)
+        for size in self.tile_bytes:
+            yield self._spool.read(size)
+
+    def close(self) -> None:
+        """Remove the temporary files of this level and of those below."""
+        self._spool.close()
+        if self.next:
+            self.next.close()
+
+    def all(self) -> list[PyramidLevel]:
+        """This level and those below it, from large to small."""
+        return [self, *(self.next.all() if self.next else [])]
+
+    def _keep(self, rows: NDArray[np.uint8]) -> None:
+        if self.next:
+            self.next.push(rows)
+        self._rows.append(rows)
+        self._pending += len(rows)
+        if self._pending >= TILE:
+            stack = np.concatenate(self._rows)
+            while len(stack) >= TILE:
+                self._encode(stack[:TILE])
+                stack = stack[TILE:]
+            self._rows, self._pending = ([stack.copy()], len(stack)) if len(stack) else ([], 0)
+
+    def _encode(self, rows: NDArray[np.uint8]) -> None:
+        for tile in encode_row(rows, self.quality):
+            self.tile_bytes.append(self._spool.write(tile))
+
+
+def halve(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """(h, w, 3) uint8 with even h -> (h/2, w//2, 3): the mean of every 2 x 2 pixels; an odd last column is dropped."""
+    rows = rows[:, : rows.shape[1] // 2 * 2].astype(np.uint16)
+    total = rows[0::2, 0::2] + rows[0::2, 1::2] + rows[1::2, 0::2] + rows[1::2, 1::2]
+    return ((total + 2) >> 2).astype(np.uint8)
+
+
+def encode_row(rows: NDArray[np.uint8], quality: int) -> Iterator[bytes]:
+    """JPEG tiles of TILE x TILE (YCbCr, 4:2:0) of one tile row (h <= TILE, w, 3); edges are padded with their last pixel."""
+    height, width = rows.shape[:2]
+    padded = np.pad(rows, ((0, TILE - height), (0, -width % TILE), (0, 0)), mode="edge")
+    for left in range(0, padded.shape[1], TILE):
+        tile = np.ascontiguousarray(padded[:, left : left + TILE])
+        yield imagecodecs.jpeg8_encode(tile, level=quality, colorspace="rgb", outcolorspace="ycbcr", subsampling="420")
