@@ -1,0 +1,1 @@
+"""Background work: one Job table, one state machine, outputs, dependencies. Knows no domain app."""

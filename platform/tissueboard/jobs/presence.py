@@ -1,0 +1,52 @@
+"""A worker says every few seconds in Redis which queues it serves; the health page reads it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import redis
+from celery import bootsteps
+from django.conf import settings
+
+EVERY_SECONDS = 5.0
+FORGET_SECONDS = 20
+PREFIX = "tissueboard:worker"
+
+
+def _client() -> Any:
+    return redis.Redis.from_url(settings.REDIS_CLIENT_URL, socket_timeout=3, socket_connect_timeout=3, decode_responses=True)
+
+
+def served_queues() -> set[str]:
+    """Names of the queues that some live worker serves. redis.RedisError if Redis does not answer."""
+    with _client() as client:
+        return {key.split(":")[2] for key in client.scan_iter(match=f"{PREFIX}:*", count=1000)}
+
+
+class Presence(bootsteps.StartStopStep):
+    """Part of the worker's consumer: it begins anew with every connection to Redis, and ends with it."""
+
+    requires = ("celery.worker.consumer.tasks:Tasks",)
+
+    def start(self, parent: Any) -> None:
+        self._keys = [f"{PREFIX}:{queue}:{parent.hostname}" for queue in parent.app.amqp.queues.consume_from]
+        self._say()
+        self._timer = parent.timer.call_repeatedly(EVERY_SECONDS, self._say)
+
+    def stop(self, parent: Any) -> None:
+        self._timer.cancel()
+        try:
+            with _client() as client:
+                client.delete(*self._keys)
+        except redis.RedisError:
+            pass  # Redis stopped first; the keys run out by themselves
+
+    shutdown = stop
+
+    def _say(self) -> None:
+        try:
+            with _client() as client:
+                for key in self._keys:
+                    client.set(key, "1", ex=FORGET_SECONDS)
+        except redis.RedisError:
+            pass  # the consumer notices by itself and connects again
