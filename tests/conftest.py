@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -142,4 +141,3 @@ def live_stack(start_worker: Callable) -> object:
     return start_worker()
 
 
-sys.path.insert(0, str(ROOT / "tests" / "support"))
