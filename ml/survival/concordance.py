@@ -51,7 +51,9 @@ def concordance(
     Raises SurvivalDataError: no_pairs, unknown_time_weight, weight_with_entry (only "n" is defined with delayed entry).
     """
     if time_weight not in TIME_WEIGHTS:
-        raise SurvivalDataError("unknown_time_weight", f"There is no time weight {time_weight!r}.", f"Choose one of {', '.join(TIME_WEIGHTS)}.")
+        raise SurvivalDataError(
+            "unknown_time_weight", f"There is no time weight {time_weight!r}.", f"Choose one of {', '.join(TIME_WEIGHTS)}."
+        )
     sample = prepare(time, event, entry, weights, merge=merge)
     if sample.entry is not None and time_weight != "n":
         raise SurvivalDataError("weight_with_entry", "With delayed entry only the time weight n is defined here.", where="time_weight")
@@ -80,7 +82,9 @@ def _summary(totals: Floats, per_subject: Floats, weights: Floats | None, time_w
     concordant, discordant, tied = totals[:3]
     pairs = concordant + discordant + tied
     if not pairs > 0:
-        raise SurvivalDataError("no_pairs", "No two subjects can be compared, so there is no concordance.", "More events or longer follow-up are needed.")
+        raise SurvivalDataError(
+            "no_pairs", "No two subjects can be compared, so there is no concordance.", "More events or longer follow-up are needed."
+        )
     c = (concordant + tied / 2) / pairs
     w = 1.0 if weights is None else weights
     influence = w * (per_subject[0] + per_subject[2] / 2 - c * per_subject.sum(axis=0)) / pairs

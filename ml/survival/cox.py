@@ -42,7 +42,7 @@ class CoxFit:
 
     names: tuple[str, ...]
     n: int
-    events: float
+    events: int
     coefficients: Floats
     se: Floats
     z: Floats
@@ -126,15 +126,16 @@ def cox(
 def _matrix(x: ArrayLike, names: Sequence[str], n: int) -> Floats:
     matrix = np.asarray(x, dtype=np.float64)
     if matrix.ndim != 2 or matrix.shape != (n, len(names)):
-        raise SurvivalDataError(
-            "wrong_shape", f"The covariates are {matrix.shape}, not {n} subjects x {len(names)} names.", where="x"
-        )
+        raise SurvivalDataError("wrong_shape", f"The covariates are {matrix.shape}, not {n} subjects x {len(names)} names.", where="x")
     if matrix.shape[1] == 0:
         raise SurvivalDataError("no_covariate", "A Cox model needs a covariate.", where="x")
     bad = ~np.isfinite(matrix).all(axis=0)
     if bad.any():
         raise SurvivalDataError(
-            "missing_covariate", f"The covariate {names[int(np.argmax(bad))]} has missing values.", "Leave such rows out first and say so.", "x"
+            "missing_covariate",
+            f"The covariate {names[int(np.argmax(bad))]} has missing values.",
+            "Leave such rows out first and say so.",
+            "x",
         )
     return matrix
 
@@ -190,7 +191,9 @@ def newton(likelihood: PartialLikelihood, free: NDArray[np.bool_], penalty: Floa
         if done:
             break
     else:
-        raise SurvivalDataError("not_converged", f"The Cox model did not converge in {MAX_STEPS} steps.", "Use fewer covariates or a ridge penalty.")
+        raise SurvivalDataError(
+            "not_converged", f"The Cox model did not converge in {MAX_STEPS} steps.", "Use fewer covariates or a ridge penalty."
+        )
     covariance = np.zeros((len(free), len(free)))
     if len(keep):
         covariance[block] = np.linalg.inv(here.information[block] + np.diag(penalty[keep]))
@@ -202,7 +205,9 @@ def _solve(information: Floats, gradient: Floats) -> Floats:
     try:
         return np.linalg.solve(information, gradient)
     except np.linalg.LinAlgError as problem:
-        raise SurvivalDataError("singular", "The Cox model's information matrix is singular.", "Use fewer covariates or a ridge penalty.") from problem
+        raise SurvivalDataError(
+            "singular", "The Cox model's information matrix is singular.", "Use fewer covariates or a ridge penalty."
+        ) from problem
 
 
 def _summarise(problem, names, labels, ridge, null, aliased, solution, scale) -> CoxFit:  # type: ignore[no-untyped-def]
@@ -225,7 +230,7 @@ def _summarise(problem, names, labels, ridge, null, aliased, solution, scale) ->
     return CoxFit(
         names=names,
         n=len(problem.sample),
-        events=float(problem.sample.event.sum() if weights is None else weights[problem.sample.event].sum()),
+        events=int(problem.sample.event.sum()),
         coefficients=coefficients,
         se=se,
         z=z,
@@ -239,7 +244,7 @@ def _summarise(problem, names, labels, ridge, null, aliased, solution, scale) ->
         lr_test=_chi_square(lr, df),
         wald_test=_chi_square(wald, df),
         score_test=_chi_square(score, df),
-        means=reference_means(problem.x),
+        means=reference_means(problem.x, weights),
         aliased=aliased,
         strata=labels,
         ties=problem.ties,
@@ -256,7 +261,9 @@ def _chi_square(statistic: float, df: int) -> ChiSquare:
 
 def _findings(names: tuple[str, ...], aliased: NDArray[np.bool_], runaway: bool) -> tuple[SurvivalFinding, ...]:
     findings = tuple(
-        SurvivalFinding("collinear", "warning", f"{name} is constant or a combination of the columns before it; it has no coefficient.", where=name)
+        SurvivalFinding(
+            "collinear", "warning", f"{name} is constant or a combination of the columns before it; it has no coefficient.", where=name
+        )
         for name, gone in zip(names, aliased)
         if gone
     )

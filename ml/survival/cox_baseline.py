@@ -100,6 +100,8 @@ def _steps(fit: CoxFit, centre: Floats, ties: str | None) -> dict[Hashable, _Ste
         times = times[distinct(times)]
         mine = likelihood.group_stratum[likelihood.term_group] == code
         upto = np.searchsorted(likelihood.group_time[likelihood.term_group[mine]], times, side="right")
-        sums = (np.concatenate((np.zeros((*v.shape[:-1], 1)), np.cumsum(v[..., mine], axis=-1)), axis=-1) for v in (hazard, variance, moment))
+        sums = (
+            np.concatenate((np.zeros((*v.shape[:-1], 1)), np.cumsum(v[..., mine], axis=-1)), axis=-1) for v in (hazard, variance, moment)
+        )
         steps[label] = _Steps(times, *(v[..., upto] for v in sums))
     return steps

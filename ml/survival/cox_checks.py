@@ -55,7 +55,9 @@ def proportional_hazards(fit: CoxFit, transform: str = "km") -> ProportionalHaza
     g = _transformed(likelihood, fit.problem.sample, transform)
     if not np.isfinite(g).all() or np.ptp(g) == 0:
         raise SurvivalDataError(
-            "constant_transform", f"The time transform {transform} does not vary (or is not finite) over the events.", "Choose another transform."
+            "constant_transform",
+            f"The time transform {transform} does not vary (or is not finite) over the events.",
+            "Choose another transform.",
         )
     g = (g - g.mean()) / np.ptp(g)  # the test does not change with it, its arithmetic does
     terms = likelihood.terms(fit.beta[keep])
@@ -68,9 +70,13 @@ def proportional_hazards(fit: CoxFit, transform: str = "km") -> ProportionalHaza
     conditional = twice - once.T @ np.linalg.solve(plain, once)
     score = score * scale
     names = [fit.names[i] for i in keep]
+    # g may be constant wherever the risk set holds more than one subject: then only rounding is left
+    empty = bool((np.diag(conditional) <= 1e-10 * np.diag(twice)).any())
+    if empty or np.linalg.cond(conditional) > 1 / np.finfo(np.float64).eps:
+        raise SurvivalDataError(
+            "singular", "The test of proportional hazards is singular for this model and transform.", "Choose another transform."
+        )
     singles = {name: _test(score[i] ** 2 / conditional[i, i], 1) for i, name in enumerate(names)}
-    if np.linalg.cond(conditional) > 1 / np.finfo(np.float64).eps:
-        raise SurvivalDataError("singular", "The test of proportional hazards is singular for this model and transform.", "Choose another transform.")
     return ProportionalHazards(transform, singles, _test(float(score @ np.linalg.solve(conditional, score)), len(keep)))
 
 
@@ -96,7 +102,9 @@ def _transformed(likelihood: PartialLikelihood, sample: SurvivalSample, transfor
 
     table: dict[str, Callable[[Floats], Floats]] = {"km": left_continuous_km, "identity": lambda t: t, "rank": rank, "log": log}
     if transform not in table:
-        raise SurvivalDataError("unknown_transform", f"There is no time transform {transform!r}.", f"Choose one of {', '.join(TRANSFORMS)}.")
+        raise SurvivalDataError(
+            "unknown_transform", f"There is no time transform {transform!r}.", f"Choose one of {', '.join(TRANSFORMS)}."
+        )
     return table[transform](times)
 
 

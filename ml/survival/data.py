@@ -79,7 +79,9 @@ def _float_column(values: ArrayLike, name: str, n: int | None = None) -> Floats:
     except (TypeError, ValueError) as problem:
         raise SurvivalDataError("not_a_number", f"The column {name} holds something that is not a number.", str(problem), name) from problem
     if array.ndim != 1 or (n is not None and len(array) != n):
-        raise SurvivalDataError("wrong_shape", f"The column {name} must be one value per subject{'' if n is None else f' ({n})'}.", where=name)
+        raise SurvivalDataError(
+            "wrong_shape", f"The column {name} must be one value per subject{'' if n is None else f' ({n})'}.", where=name
+        )
     if not np.isfinite(array).all():
         count = int((~np.isfinite(array)).sum())
         raise SurvivalDataError(
@@ -108,11 +110,15 @@ def prepare(
             "event",
         )
     if entry is None and t.min() < 0:
-        raise SurvivalDataError("negative_time", f"{int((t < 0).sum())} times are negative.", "Time counts from time zero, in days.", "time")
+        raise SurvivalDataError(
+            "negative_time", f"{int((t < 0).sum())} times are negative.", "Time counts from time zero, in days.", "time"
+        )
     start = None if entry is None else _float_column(entry, "entry", len(t))
     w = None if weights is None else _float_column(weights, "weights", len(t))
     if w is not None and w.min() <= 0:
-        raise SurvivalDataError("weight_not_positive", "A weight is zero or negative.", "Leave out the rows that shall not count.", "weights")
+        raise SurvivalDataError(
+            "weight_not_positive", "A weight is zero or negative.", "Leave out the rows that shall not count.", "weights"
+        )
     if merge:
         (t,) = merge_near_ties(t) if start is None else (t,)
         if start is not None:
@@ -129,16 +135,24 @@ def prepare(
 def _entry_finding(kept: NDArray[np.bool_]) -> tuple[SurvivalFinding, ...]:
     dropped = int((~kept).sum())
     if dropped == len(kept):
-        raise SurvivalDataError("no_time_at_risk", "No subject enters before its own time.", "Are entry and time in the same unit?", "entry")
+        raise SurvivalDataError(
+            "no_time_at_risk", "No subject enters before its own time.", "Are entry and time in the same unit?", "entry"
+        )
     if not dropped:
         return ()
-    return (SurvivalFinding("entry_not_before_time", "warning", f"{dropped} rows enter at or after their own time and were left out.", where="entry"),)
+    return (
+        SurvivalFinding(
+            "entry_not_before_time", "warning", f"{dropped} rows enter at or after their own time and were left out.", where="entry"
+        ),
+    )
 
 
 def require_events(sample: SurvivalSample, what: str) -> None:
     """Refuse data without an event: R's survdiff answers chisq 0 with -1 degrees of freedom, which nobody can read."""
     if not sample.event.any():
-        raise SurvivalDataError("no_events", f"No event was observed, so there is no {what}.", "Wait for longer follow-up or choose another endpoint.")
+        raise SurvivalDataError(
+            "no_events", f"No event was observed, so there is no {what}.", "Wait for longer follow-up or choose another endpoint."
+        )
 
 
 def build_outcomes(
@@ -159,12 +173,12 @@ def build_outcomes(
     findings: tuple[SurvivalFinding, ...] = ()
     if not there.all():
         findings = (
-            SurvivalFinding("missing_outcome", "warning", f"{int((~there).sum())} patients have no {', '.join(columns)} and were left out."),
+            SurvivalFinding(
+                "missing_outcome", "warning", f"{int((~there).sum())} patients have no {', '.join(columns)} and were left out."
+            ),
         )
     rows = np.flatnonzero(there)
-    sample = prepare(
-        [time[i] for i in rows], [event[i] for i in rows], None if entry is None else [entry[i] for i in rows], merge=False
-    )
+    sample = prepare([time[i] for i in rows], [event[i] for i in rows], None if entry is None else [entry[i] for i in rows], merge=False)
     ids = tuple(str(patients[i]) for i in rows[sample.kept])
     return Outcomes(ids, sample.time, sample.event, endpoint, sample.entry), findings + sample.findings
 

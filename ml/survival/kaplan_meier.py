@@ -79,14 +79,22 @@ class KaplanMeier:
         return confidence_limits(self.survival, self.std_err_log, self.conf_level, conf_type)
 
     def quantile(self, height: float, conf_type: str | None = None) -> Quantile:
-        """Time at which S reaches `height` (0.5 = median), limits from the band; R's middle of a stretch at exactly that height."""
+        """Time at which S reaches `height`, limits from the band (R quantile.survfit).
+
+        Where S stays at exactly `height`, the middle of that stretch; a stretch that never ends goes to the last time.
+        """
         lower, upper = self.limits(conf_type or self.conf_type)
-        return Quantile(*(crossing(self.time, s, height) for s in (self.survival, lower, upper)))
+        return Quantile(*(crossing(self.time, s, height, open_end=True) for s in (self.survival, lower, upper)))
+
+    def median_by(self, conf_type: str) -> Quantile:
+        """Median with the limits of another confidence type. R's median takes the start of a stretch at 1/2 that never ends."""
+        lower, upper = self.limits(conf_type)
+        return Quantile(*(crossing(self.time, s, 0.5) for s in (self.survival, lower, upper)))
 
     @property
     def median(self) -> Quantile:
         """Median survival with limits."""
-        return self.quantile(0.5)
+        return self.median_by(self.conf_type)
 
     @property
     def quartiles(self) -> tuple[Quantile, Quantile]:
@@ -199,7 +207,9 @@ def confidence_limits(survival: Floats, std_err_log: Floats, conf_level: float, 
     log-log: S^exp(-/+ z se / log S); log: exp(log S -/+ z se) up to 1; plain: S -/+ z S se within [0, 1].
     """
     if conf_type not in CONF_TYPES:
-        raise SurvivalDataError("unknown_conf_type", f"There is no confidence type {conf_type!r}.", f"Choose one of {', '.join(CONF_TYPES)}.")
+        raise SurvivalDataError(
+            "unknown_conf_type", f"There is no confidence type {conf_type!r}.", f"Choose one of {', '.join(CONF_TYPES)}."
+        )
     z = float(ndtri(0.5 + conf_level / 2))
     lower, upper = np.full_like(survival, np.nan), np.full_like(survival, np.nan)
     known = (survival > 0) & ((survival < 1) | (conf_type != "log-log"))
@@ -214,21 +224,25 @@ def confidence_limits(survival: Floats, std_err_log: Floats, conf_level: float, 
     return lower, upper
 
 
-def crossing(time: Floats, curve: Floats, height: float) -> float:
+def crossing(time: Floats, curve: Floats, height: float, open_end: bool = False) -> float:
     """First time at which a falling step curve is at or below `height`; the middle of a flat stretch at exactly `height`.
 
-    R allows 1.5e-8 for "exactly": (5/6)(4/5)(3/4) falls a bit beside one half in doubles.
+    open_end: the rule of R's quantile.survfit instead of its median: a stretch at `height` up to the last time counts as
+    one too, and a limit that rises again (delayed entry) is read from its highest value below `height`. R allows 1.5e-8 for "exactly": (5/6)(4/5)(3/4) falls a bit beside one half in doubles.
     """
     known = ~np.isnan(curve)
     t, c = time[known], curve[known]
+    if open_end:
+        falling = np.argsort(-c, kind="stable")
+        t, c = t[falling], c[falling]
     below = np.flatnonzero(c < height + NEAR_TIE)
     if not len(below):
         return float("nan")
     first = below[0]
     if abs(c[first] - height) < NEAR_TIE:
         lower_yet = np.flatnonzero(c < height - NEAR_TIE)
-        if len(lower_yet):
-            return float((t[first] + t[lower_yet[0]]) / 2)
+        if len(lower_yet) or open_end:
+            return float((t[first] + t[lower_yet[0] if len(lower_yet) else -1]) / 2)
     return float(t[first])
 
 

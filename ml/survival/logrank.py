@@ -67,13 +67,15 @@ def logrank(
     strata: Sequence[Hashable] | np.ndarray | None = None,
     rho: float = 0.0,
     entry: ArrayLike | None = None,
+    *,
+    merge: bool = True,
 ) -> LogRank:
     """Do the curves of the groups differ? Two-sided; levels are sorted unless given (those without a subject are left out).
 
     Delayed entry: there is no survdiff for it; the score test of the Cox model on the groups is given (Efron, rho 0 only).
     Raises SurvivalDataError: no_events, one_group, and those of `prepare`.
     """
-    sample = prepare(time, event, entry)
+    sample = prepare(time, event, entry, merge=merge)
     codes, order = _codes(np.asarray(groups)[sample.kept], levels)
     require_events(sample, "log-rank test")
     if len(order) < 2:
@@ -206,4 +208,6 @@ def _chi2(observed: Floats, expected: Floats, covariance: Floats) -> tuple[float
     try:
         return float(difference @ np.linalg.solve(block, difference)), len(used)
     except np.linalg.LinAlgError as problem:
-        raise SurvivalDataError("no_variance", "Some groups never share a risk set, so they cannot be compared.", where="groups") from problem
+        raise SurvivalDataError(
+            "no_variance", "Some groups never share a risk set, so they cannot be compared.", where="groups"
+        ) from problem
