@@ -50,7 +50,9 @@ class Prediction(models.Model):
         constraints = [
             models.CheckConstraint(name="prediction_kind_known", condition=Q(kind__in=KINDS)),
             models.CheckConstraint(name="prediction_of_a_slide", condition=Q(kind="risk") | Q(slide__isnull=False)),
-            models.UniqueConstraint(fields=["slide", "kind", "version"], name="one_output_per_slide_and_version", condition=Q(slide__isnull=False)),
+            models.UniqueConstraint(
+                fields=["slide", "kind", "version"], name="one_output_per_slide_and_version", condition=Q(slide__isnull=False)
+            ),
             models.UniqueConstraint(
                 fields=["patient", "kind", "version"], name="one_output_per_patient_and_version", condition=Q(slide__isnull=True)
             ),

@@ -1,0 +1,47 @@
+"""Reads for survival pages: endpoints of a cohort and how its patients can be grouped."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from tissueboard.cohorts.models import ClinicalVariable, Cohort, Endpoint, VariableKind
+from tissueboard.predictions.models import Prediction
+
+RISK = "risk"
+GROUPABLE = (VariableKind.CATEGORY, VariableKind.BOOLEAN, VariableKind.NUMBER)
+
+
+@dataclass(frozen=True)
+class Grouping:
+    """A way to split a cohort. rule: how groups are made, in words, declared beforehand."""
+
+    name: str
+    label: str
+    rule: str
+
+
+def endpoints_in(user: Any, cohort: Cohort) -> list[str]:
+    """Names of the endpoints that the cohort has, OS first."""
+    names = Endpoint.objects.visible_to(user).filter(patient__cohort=cohort).order_by().values_list("name", flat=True).distinct()
+    return sorted(names, key=lambda name: (name != "OS", name))
+
+
+def groupings(user: Any, cohort: Cohort) -> list[Grouping]:
+    """Clinical variables that can split the cohort, and the risk groups where a risk model stands on it."""
+    found = []
+    for variable in ClinicalVariable.objects.visible_to(user).filter(cohort=cohort, kind__in=GROUPABLE):
+        number = variable.kind == VariableKind.NUMBER
+        unit = f" ({variable.unit})" if variable.unit else ""
+        rule = "cut at the median, declared beforehand" if number else "as recorded"
+        found.append(Grouping(variable.name, (variable.label or variable.name) + unit, rule))
+    if reference_risks(user, cohort).exists():
+        found.append(Grouping(RISK, "Virtual-protein risk (out-of-fold)", "median of the out-of-fold risks, declared beforehand"))
+    return found
+
+
+def reference_risks(user: Any, cohort: Cohort) -> Any:
+    """Out-of-fold risks of the patients that the cohort's current risk model was fitted on."""
+    return Prediction.objects.visible_to(user).filter(
+        patient__cohort=cohort, kind=Prediction.Kind.RISK, version__is_current=True, in_sample=False, fold__isnull=False
+    )

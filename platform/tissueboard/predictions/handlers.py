@@ -1,0 +1,32 @@
+"""Job kinds of predictions. Modules that need torch are imported only where a job runs."""
+
+from tissueboard.jobs.context import Done, JobContext
+from tissueboard.jobs.registry import handler
+
+
+@handler("predictions.fit_hex", queue="gpu", title="Train HEX")
+def fit_hex(ctx: JobContext) -> Done:
+    from . import hex_fit
+
+    return hex_fit.fit_hex(ctx)
+
+
+@handler("predictions.virtual_map", queue="gpu", title="Virtual protein map")
+def virtual_map(ctx: JobContext) -> Done:
+    from . import hex_apply
+
+    return hex_apply.apply_hex(ctx)
+
+
+@handler("predictions.fit_risk", queue="cpu", title="Fit the risk model of a cohort")
+def fit_risk(ctx: JobContext) -> Done:
+    from . import risk_jobs
+
+    return risk_jobs.fit_risk(ctx)
+
+
+@handler("predictions.risk", queue="cpu", title="Risk of a patient")
+def risk(ctx: JobContext) -> Done:
+    from . import risk_jobs
+
+    return risk_jobs.apply_risk(ctx)

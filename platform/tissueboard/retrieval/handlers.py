@@ -1,0 +1,18 @@
+"""Job kinds of retrieval."""
+
+from tissueboard.jobs.context import Done, JobContext
+from tissueboard.jobs.registry import handler
+
+
+@handler("retrieval.fit_niches", queue="cpu", title="Reference scales of niches")
+def fit_niches(ctx: JobContext) -> Done:
+    from . import niche_jobs
+
+    return niche_jobs.fit_niches(ctx)
+
+
+@handler("retrieval.niches", queue="cpu", title="Niches of a slide")
+def make_niches(ctx: JobContext) -> Done:
+    from . import niche_jobs
+
+    return niche_jobs.make_niches(ctx)

@@ -1,0 +1,44 @@
+"""Reads of niches, always scoped to a user: candidates are chosen by the same query that checks the right."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from typing import Any
+
+from tissueboard.model_registry.models import ModelVersion
+from tissueboard.predictions.models import Prediction
+
+from .models import Niche
+
+
+def niches_of_slide(user: Any, slide: Any, version: ModelVersion | None = None) -> list[Niche]:
+    """The retrieval set of a slide under a version (the current one if None), by rank."""
+    niches = Niche.objects.visible_to(user).filter(slide=slide)
+    niches = niches.filter(version=version) if version is not None else niches.filter(version__is_current=True)
+    return list(niches.select_related("version").order_by("rank"))
+
+
+def niche_set_of_slide(user: Any, slide: Any) -> Prediction | None:
+    """The current niche set's record (its provenance), or None."""
+    found = Prediction.objects.visible_to(user).filter(slide=slide, kind=Prediction.Kind.NICHE_SET, version__is_current=True)
+    return found.select_related("version", "job").first()
+
+
+def candidate_sets(
+    user: Any, version: ModelVersion, *, without_patient: str, cohort: Any = None, other_site_than: str | None = None
+) -> dict[int, list[Niche]]:
+    """Niches by slide under a version, of every patient that the user may see except one (by code, in any cohort).
+
+    cohort narrows to one cohort; other_site_than leaves out the slides of a site. One query.
+    """
+    niches = Niche.objects.visible_to(user).filter(version=version).exclude(slide__sample__patient__code=without_patient)
+    if cohort is not None:
+        niches = niches.filter(slide__sample__patient__cohort=cohort)
+    if other_site_than is not None:
+        niches = niches.exclude(slide__site=other_site_than)
+    sets: dict[int, list[Niche]] = defaultdict(list)
+    for niche in niches.only("slide_id", "rank", "vector", "weight", "x", "y", "width", "height", "version_id").order_by(
+        "slide_id", "rank"
+    ):
+        sets[niche.slide_id].append(niche)
+    return dict(sets)
