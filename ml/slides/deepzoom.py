@@ -24,6 +24,7 @@ class DeepZoom:
     def __init__(self, slide: Slide, tile_size: int = 254, overlap: int = 1) -> None:
         self.slide = slide
         self.generator = DeepZoomGenerator(slide.osr, tile_size=tile_size, overlap=overlap, limit_bounds=True)
+        self.broken = False  # OpenSlide answers nothing more on a handle after its first failed read
 
     @property
     def level_count(self) -> int:
@@ -57,6 +58,7 @@ class DeepZoom:
         try:
             picture = self.generator.get_tile(level, (col, row))
         except Exception as error:
+            self.broken = True
             raise SlideError(
                 FindingCode.TILE_UNREADABLE,
                 f"The picture cannot be decoded here ({error}).",
@@ -90,14 +92,17 @@ class SlideCache:
             raise SlideError(FindingCode.FILE_MISSING, f"There is no file {path.name}.", "Make the working slide again.") from error
         key = (str(path), stat.st_mtime_ns, stat.st_size)
         with self._lock:
-            if key in self._open:
+            known = self._open.get(key)
+            if known is not None and not known.broken:
                 self._open.move_to_end(key)
-                return self._open[key]
+                return known
         slide = open_slide(path)
         slide.osr.set_cache(self._decoded)
         fresh = DeepZoom(slide)
         with self._lock:
-            kept = self._open.setdefault(key, fresh)
+            kept = self._open.get(key)
+            if kept is None or kept.broken:
+                kept = self._open[key] = fresh
             self._open.move_to_end(key)
             while len(self._open) > self.capacity:
                 self._open.popitem(last=False)

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+FILE_MODE = 0o640  # a web server of the same group may send it; nobody else reads it
+
 
 @contextmanager
 def whole_file(target: str | Path) -> Iterator[Path]:
@@ -20,6 +22,7 @@ def whole_file(target: str | Path) -> Iterator[Path]:
     part = Path(name)
     try:
         yield part
+        part.chmod(FILE_MODE)
         _sync(part)
         os.replace(part, target)
         _sync(target.parent)

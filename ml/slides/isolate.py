@@ -12,6 +12,8 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,6 +26,7 @@ from ml.slides.findings import Finding, FindingCode, Severity, SlideError
 
 ROOT = Path(ml.__file__).resolve().parents[1]
 MAX_ANSWER = 1 << 20
+TICK_SECONDS = 1.0
 KEPT_VARIABLES = ("PATH", "LD_LIBRARY_PATH", "TMPDIR", "TZ")
 
 
@@ -47,15 +50,21 @@ def check_slide_isolated(path: str | Path, mpp: float | None = None, seconds: fl
 
 
 def make_working_isolated(
-    path: str | Path, target: str | Path, mpp: float | None = None, seconds: float = 3600, memory_mb: int = 4096
+    path: str | Path,
+    target: str | Path,
+    mpp: float | None = None,
+    seconds: float = 3600,
+    memory_mb: int = 4096,
+    tick: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
     """`ml.slides.scrub.make_working` in a child process; the facts of the working slide (WorkingSlide.to_dict()).
 
+    tick: called about once a second while the child works (heartbeat); if it raises, the child is killed and the error goes on.
     Error: SlideError with the child's own code, or PARSER_CRASHED, PARSER_TIMEOUT, PARSER_OUT_OF_MEMORY.
     """
     path = Path(path).resolve()
     arguments = ["ml.slides.scrub", str(path), str(Path(target).resolve())] + ([] if mpp is None else ["--mpp", repr(float(mpp))])
-    result = run_isolated(arguments, seconds, memory_mb)
+    result = run_isolated(arguments, seconds, memory_mb, tick)
     if result.ended != "ok" or result.answer is None:
         finding = failure_finding(path.name, result, seconds, memory_mb)
         raise SlideError(FindingCode(finding.code), finding.sentence, finding.hint, finding.where)
@@ -79,7 +88,7 @@ def failure_finding(file: str, result: ChildResult, seconds: float, memory_mb: i
     return Finding(code, Severity.ERROR, file, "", sentence, hint)
 
 
-def run_isolated(arguments: list[str], seconds: float, memory_mb: int) -> ChildResult:
+def run_isolated(arguments: list[str], seconds: float, memory_mb: int, tick: Callable[[], None] | None = None) -> ChildResult:
     """Run `python -m MODULE ARG...` under limits (arguments[0] is the module) and read the JSON object on its last line."""
     command = [sys.executable, "-m", "ml.slides.child", str(memory_mb), str(int(seconds) + 5), *arguments]
     environment = {name: os.environ[name] for name in KEPT_VARIABLES if name in os.environ}
@@ -89,12 +98,22 @@ def run_isolated(arguments: list[str], seconds: float, memory_mb: int) -> ChildR
             command, stdin=subprocess.DEVNULL, stdout=output, stderr=errors, env=environment, cwd=ROOT, start_new_session=True
         )
         try:
-            code = process.wait(timeout=seconds)
+            code = _wait(process, seconds, tick)
         except subprocess.TimeoutExpired:
             return ChildResult("timeout", None, f"stopped after {seconds:g} s")
         finally:
             _end(process)
         return _result(code, _tail(output), _tail(errors))
+
+
+def _wait(process: subprocess.Popen[bytes], seconds: float, tick: Callable[[], None] | None) -> int:
+    """Exit status; subprocess.TimeoutExpired when the time is over."""
+    end = time.monotonic() + seconds
+    while tick is not None and (left := end - time.monotonic()) > TICK_SECONDS:
+        tick()
+        with suppress(subprocess.TimeoutExpired):
+            return process.wait(timeout=min(TICK_SECONDS, left))
+    return process.wait(timeout=max(0.0, end - time.monotonic()))
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

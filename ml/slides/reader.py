@@ -73,7 +73,7 @@ class Slide:
         if base > MAX_UPSAMPLING * mpp:
             raise SlideError(
                 FindingCode.LEVEL_TOO_LOW,
-                f"The finest level has {base:.3g} um per pixel; {mpp:.3g} um per pixel was asked for and cannot be read from it.",
+                f"The finest level has {base:.4g} um per pixel; {mpp:.4g} um per pixel was asked for and cannot be read from it.",
                 "Import the full-resolution scan (the other levels of this slide), not an overview of it.",
                 "level 0",
             )
@@ -144,8 +144,10 @@ class Slide:
     def _region(self, left: float, top: float, right: float, bottom: float, level: int, margin: int) -> tuple[Image.Image, float, float]:
         """Pixels of `level` that cover the box (level pixels) and a margin; with the level coordinates of its first pixel."""
         scale = self.levels[level]
-        x0, y0 = round((math.floor(left) - margin) * scale), round((math.floor(top) - margin) * scale)
-        width, height = math.ceil(right) - math.floor(left) + 2 * margin + 1, math.ceil(bottom) - math.floor(top) + 2 * margin + 1
+        (x_lv, x_end), (y_lv, y_end) = (
+            _with_margin(low, high, margin, side) for low, high, side in zip((left, top), (right, bottom), self.osr.level_dimensions[level])
+        )
+        x0, y0, width, height = round(x_lv * scale), round(y_lv * scale), x_end - x_lv, y_end - y_lv
         return Image.fromarray(self.read_level0(x0, y0, width, height, level)), x0 / scale, y0 / scale
 
     def _cut(self, grid: TileGrid, rows: NDArray[np.int64], out_px: int) -> Rgb:
@@ -207,8 +209,18 @@ def _open(path: Path) -> openslide.OpenSlide:
         ) from error
 
 
+def _with_margin(low: float, high: float, margin: int, side: int) -> tuple[int, int]:
+    """Whole pixels around [low, high) and a margin; the margin ends at the slide's edge, or the white beyond would be mixed in."""
+    first, last = math.floor(low), math.ceil(high)
+    return max(first - margin, min(first, 0)), min(last + margin, max(last, side))
+
+
 def _resample(region: Image.Image, box: tuple[float, float, float, float], size: tuple[int, int]) -> Image.Image:
-    """Antialiased bilinear resampling of a float box; a whole-pixel box of the right size is a plain crop."""
+    """Antialiased bilinear resampling of a float box; a whole-pixel box of the right size is a plain crop.
+
+    A level's first pixel lies on a whole px0, so at the slide's edge a box can stand over by a fraction of a pixel: it is cut there.
+    """
+    box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(region.width)), min(box[3], float(region.height)))
     whole = tuple(round(edge) for edge in box)
     if (whole[2] - whole[0], whole[3] - whole[1]) == size and max(abs(a - b) for a, b in zip(box, whole)) < 1e-3:
         return region.crop(whole)

@@ -219,6 +219,8 @@ def _write(
             writer.write(
                 rows, shape=(height, width, 3), tile=(base.tile, base.tile), subfiletype=0, resolution=resolution, **common, **base.options
             )
+            if pyramid:  # the writer asks for no item beyond the last, so the stream itself cannot end the pyramid
+                pyramid.finish()
             for level in pyramid.all() if pyramid else []:
                 scale = width / level.width
                 writer.write(
@@ -250,8 +252,6 @@ def _stream(
         yield from base.encode(row, pixels)
         if progress:
             progress(min(1.0, (top + base.tile) / height))
-    if pyramid:
-        pyramid.finish()
 
 
 def _same(slide: Slide, part: Path) -> bool:
