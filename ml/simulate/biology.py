@@ -18,16 +18,16 @@ F32 = NDArray[np.float32]
 
 # Nucleus: mean long axis (um), mean short/long ratio, log sd of size.
 NUCLEI: dict[str, tuple[float, float, float]] = {
-    "tumour": (11.0, 0.78, 0.17),
-    "fibroblast": (15.0, 0.24, 0.18),
-    "myofibroblast": (15.5, 0.28, 0.18),
+    "tumour": (9.8, 0.78, 0.16),
+    "fibroblast": (13.0, 0.22, 0.2),
+    "myofibroblast": (14.0, 0.27, 0.18),
     "endothelial": (11.0, 0.30, 0.12),
     "follicular_dendritic": (9.5, 0.75, 0.1),
     "plasma": (7.2, 0.88, 0.08),
     "macrophage": (8.8, 0.66, 0.12),
     "dendritic": (8.8, 0.55, 0.12),
     "neutrophil": (7.0, 0.80, 0.08),
-    "pneumocyte": (8.6, 0.66, 0.12),
+    "pneumocyte": (7.6, 0.62, 0.14),
     "ghost": (4.2, 0.80, 0.4),
 }
 LYMPHOCYTE_NUCLEUS = (6.6, 0.90, 0.08)
@@ -194,6 +194,8 @@ def _shape_cells(rng: np.random.Generator, arch: Architecture, x: F32, y: F32, k
     tumour = kind == CODE["tumour"]
     spread = law[:, 2] * np.where(tumour, pleomorphism, 1.0)
     major = law[:, 0] * np.exp(rng.normal(0, 1, n) * spread) * np.where(tumour, grade, 1.0)
+    depth = sample_map(ndimage.distance_transform_edt(arch.labels == TLS) * GRID_UM, x, y)
+    major *= np.where(kind == CODE["b_cell"], 1 + 0.3 * np.clip((depth - 50) / 20, 0, 1), 1.0)
     ratio = np.clip(law[:, 1] + rng.normal(0, 0.09, n) * np.minimum(1, law[:, 1] * 1.6), 0.18, 1.0)
     gy, gx = np.gradient(arch.flow)
     fibre = np.arctan2(sample_map(gx, x, y), -sample_map(gy, x, y))

@@ -10,12 +10,12 @@ class Densities(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    tumour: float = Field(11.0, gt=4, description="um between tumour cells inside epithelial nests")
+    tumour: float = Field(11.5, gt=4, description="um between tumour cells inside epithelial nests")
     lymphoid: float = Field(7.2, gt=4, description="um between lymphoid cells inside a tertiary lymphoid structure")
     stroma: float = Field(17.0, gt=4, description="um between fibroblasts and other resident stromal cells")
     infiltrate: float = Field(8.5, gt=4, description="um between possible places of infiltrating leukocytes")
     necrosis: float = Field(11.0, gt=4, description="um between ghosts and leukocytes in necrosis")
-    normal: float = Field(9.0, gt=4, description="um between cells along alveolar walls and in bronchial epithelium")
+    normal: float = Field(10.5, gt=4, description="um between cells along alveolar walls and in bronchial epithelium")
 
 
 class Composition(BaseModel):

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 from scipy import ndimage
 from scipy.spatial import cKDTree
 
@@ -58,10 +59,15 @@ class Architecture:
 
 def smooth_noise(rng: np.random.Generator, shape: tuple[int, int], sigma_um: float) -> Map:
     """Gaussian noise with correlation length sigma_um, mean 0, sd 1; (rows, cols) float32."""
-    sigma = sigma_um / GRID_UM
-    pad = int(2 * sigma) + 2
-    noise = rng.standard_normal((shape[0] + 2 * pad, shape[1] + 2 * pad)).astype(np.float32)
-    noise = ndimage.gaussian_filter(noise, sigma, mode="wrap", truncate=3.0)[pad:-pad, pad:-pad]
+    step = max(1, int(sigma_um / GRID_UM / 2.5))
+    rows, cols = shape[0] // step + 5, shape[1] // step + 5
+    noise = rng.standard_normal((rows + 12, cols + 12)).astype(np.float32)
+    noise = ndimage.gaussian_filter(noise, sigma_um / GRID_UM / step, mode="wrap", truncate=3.0)[6:-6, 6:-6]
+    if step > 1:
+        box = (2.0, 2.0, 2.0 + shape[1] / step, 2.0 + shape[0] / step)
+        noise = np.asarray(Image.fromarray(noise).resize((shape[1], shape[0]), Image.Resampling.BICUBIC, box=box))
+    else:
+        noise = noise[2 : 2 + shape[0], 2 : 2 + shape[1]]
     return ((noise - noise.mean()) / (noise.std() + 1e-9)).astype(np.float32)
 
 
@@ -73,8 +79,9 @@ def _outline(rng: np.random.Generator, shape: tuple[int, int]) -> Map:
     u, v = x * np.cos(tilt) + y * np.sin(tilt), -x * np.sin(tilt) + y * np.cos(tilt)
     power = rng.uniform(2.4, 3.6)
     radius = (np.abs(u / rng.uniform(0.98, 1.08)) ** power + np.abs(v / rng.uniform(0.86, 1.0)) ** power) ** (1 / power)
-    ragged = 0.07 * smooth_noise(rng, shape, 90.0) + 0.02 * smooth_noise(rng, shape, 22.0) + 0.006 * smooth_noise(rng, shape, 7.0)
-    inside = radius + ragged < 0.93
+    ragged = 0.10 * smooth_noise(rng, shape, 90.0) + 0.02 * smooth_noise(rng, shape, 22.0) + 0.006 * smooth_noise(rng, shape, 7.0)
+    frame = np.clip((np.maximum(np.abs(x), np.abs(y)) - 0.88) / 0.12, 0, 1)
+    inside = radius + ragged + 0.4 * frame**2 < 0.93
     inside[[0, 1, -1, -2], :] = False
     inside[:, [0, 1, -1, -2]] = False
     pieces, n = ndimage.label(inside)
@@ -202,11 +209,11 @@ def draw_architecture(rng: np.random.Generator, config: SimulatorConfig, histolo
     if glandular:
         ring = smooth_noise(rng, shape, 9.0)
         lumen = np.maximum(lumen, np.where((epithelium > 1.0) & (labels == TUMOUR_CORE), ring - rng.uniform(0.9, 1.6), -1.0))
-    walls = _alveoli(rng, shape, rng.uniform(70.0, 120.0))
-    thickness = 4.5 + 1.2 * smooth_noise(rng, shape, 40.0)
-    air = np.clip((walls - np.maximum(thickness, 2.5)) / 3.0, -1, 2)
-    normal = _soft(labels == NORMAL, 5.0)
-    lumen = np.maximum(lumen, np.where(normal > 0.5, air, -1.0)).astype(np.float32)
+    walls = _alveoli(rng, shape, rng.uniform(48.0, 80.0))
+    thickness = 5.0 + 1.8 * smooth_noise(rng, shape, 40.0)
+    air = np.clip((walls - np.maximum(thickness, 2.8)) / 3.0, -1, 2)
+    normal = _soft(labels == NORMAL, 6.0)
+    lumen = np.maximum(lumen, np.minimum(air, (normal - 0.6) * 5)).astype(np.float32)
 
     y, x = np.mgrid[0:side, 0:side].astype(np.float32) * GRID_UM
     tilt = rng.uniform(0, 2 * np.pi)

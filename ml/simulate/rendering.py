@@ -94,8 +94,9 @@ def _paint_ground(c: _Canvas) -> tuple[F32, F32, F32]:
 
     gaps = _ramp(fibre, 0.10, 0.34)
     fibrous = gaps * (np.float32(0.28) + np.float32(0.62) * fibre) + np.float32(0.05)
-    fibrous *= np.float32(0.82) + np.float32(0.14) * clump + np.float32(0.25) * margin
-    eosin = fibrous + (np.float32(0.30) + np.float32(0.05) * grain - fibrous) * cyto
+    fibrous *= np.float32(0.82) + np.float32(0.14) * clump + np.float32(0.25) * margin + np.float32(0.07) * grain
+    keratin = _ramp(nest, 0.9, 1.9) * np.float32(0.30) if arch.histology.startswith("squamous") else np.float32(0.0)
+    eosin = fibrous + (np.float32(0.30) + keratin + np.float32(0.05) * grain - fibrous) * cyto
     eosin += (np.float32(0.20) + np.float32(0.10) * fibre + np.float32(0.03) * grain - eosin) * tls
     eosin += (np.float32(0.42) + np.float32(0.13) * grain + np.float32(0.10) * clump - eosin) * _ramp(
         dead + np.float32(0.08) * clump, 0.35, 0.65
@@ -161,6 +162,7 @@ def _paint_cells(c: _Canvas, hem: F32, eosin: F32, cover: F32) -> None:
     angles = (np.round(cells.angle / np.pi * tx.ANGLES).astype(int)) % tx.ANGLES
     variants, strength = rng.integers(0, tx.VARIANTS, n), rng.uniform(0.82, 1.12, n).astype(np.float32)
     names = [CELL_TYPES[k] for k in cells.kind]
+    strength *= np.where(cells.of("b_cell") & (cells.major_um > 7.4), np.float32(0.72), np.float32(1.0))
     for k in range(n):
         if names[k] in BODIES:
             size, e, h = BODIES[names[k]]

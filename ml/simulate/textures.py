@@ -32,7 +32,8 @@ def fibre_texture(mpp: float) -> F32:
     bundles = _noise(1, (2.6 * px, 14 * px))
     strands = _noise(2, (1.1 * px, 9 * px))
     fibrils = _noise(3, (0.5 * px, 5 * px))
-    mix = 0.75 * bundles + 0.6 * strands + 0.35 * fibrils
+    waves = _noise(11, (0.9 * px, 3 * px))
+    mix = 0.7 * bundles + 0.65 * strands + 0.75 * fibrils + 0.45 * waves
     return np.clip(0.5 + 0.27 * mix / mix.std(), 0, 1).astype(np.float32)
 
 
@@ -67,7 +68,7 @@ def tiled(texture: F32, shape: tuple[int, int], offset: tuple[int, int]) -> F32:
 
 # family: chromatin base, rim, texture amplitude, texture grain (um), nucleoli, outline wobble
 NUCLEUS_LOOKS: dict[str, tuple[float, float, float, float, int, float]] = {
-    "vesicular": (0.62, 0.30, 0.20, 0.75, 2, 0.07),
+    "vesicular": (0.74, 0.32, 0.24, 0.75, 2, 0.07),
     "lymphoid": (1.28, 0.08, 0.20, 0.55, 0, 0.04),
     "spindle": (0.98, 0.12, 0.16, 0.60, 0, 0.05),
     "pale": (0.60, 0.28, 0.15, 0.70, 1, 0.06),
