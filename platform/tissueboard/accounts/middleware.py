@@ -20,7 +20,8 @@ class RequestContext:
     path: str = ""
 
 
-current: ContextVar[RequestContext] = ContextVar("request_context", default=RequestContext())
+NOWHERE = RequestContext()
+current: ContextVar[RequestContext] = ContextVar("request_context", default=NOWHERE)
 
 
 class RequestContextMiddleware:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import math
 from typing import Any
 
 from tissueboard.errors import Code, TissueboardError
@@ -15,7 +16,7 @@ MISSING = {"", "na", "n/a", "nan", "none", "null", "'--", "--", "[not available]
 
 def is_missing(value: Any) -> bool:
     """Whether a cell says "no value" in one of the spellings of the usual sources (GDC, cBioPortal, R, Excel)."""
-    return value is None or (isinstance(value, float) and value != value) or str(value).strip().lower() in MISSING
+    return value is None or (isinstance(value, float) and math.isnan(value)) or str(value).strip().lower() in MISSING
 
 
 def parse_value(variable: ClinicalVariable, value: Any) -> Any:
@@ -26,7 +27,7 @@ def parse_value(variable: ClinicalVariable, value: Any) -> Any:
     try:
         if variable.kind == VariableKind.NUMBER:
             number = float(text)
-            if number != number or number in (float("inf"), float("-inf")):
+            if not math.isfinite(number):
                 raise ValueError
             return int(number) if number.is_integer() else number
         if variable.kind == VariableKind.DATE:

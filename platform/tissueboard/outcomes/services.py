@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
@@ -289,4 +290,4 @@ def _tests(rows: list[Any], labels: dict[int, str], notes: list[str]) -> tuple[L
 
 def _number(value: Any) -> float | None:
     number = float(value)
-    return number if number == number and abs(number) != float("inf") else None
+    return number if math.isfinite(number) else None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tissueboard.jobs.context import Done, JobContext, OutputSpec
@@ -15,6 +15,7 @@ from tissueboard.store import store
 from .models import Prediction
 
 BLOCK = 512
+SCALE_TILES = 256
 # Kept beside the features so that niches can be made without reading the tiles again.
 MORPHOLOGY = "morphology"
 
@@ -96,11 +97,11 @@ class _Infer:
                 raise JobRefused(
                     "NO_TISSUE", f"No tile of {config.tile_um:g} um has enough tissue.", "Check the slide; it may be empty or too small."
                 )
-            # One scale for the whole slide, or a block of tiles would be compared with itself.
-            scale = None
             side = max(config.input_px, 112)
+            # One scale for the whole slide, from tiles all over it, or a block of tiles would be compared with itself.
+            spread = np.linspace(0, len(grid) - 1, min(len(grid), SCALE_TILES)).astype(int)
+            scale = stain_scale(slide.tile_array(replace(grid, xy=grid.xy[spread], tissue=None), side))
             for done, tiles in enumerate(slide.tiles(grid, side, batch=BLOCK)):
-                scale = scale or stain_scale(tiles)
                 answer = infer(self.weights, tiles, self.choice.fold)
                 parts["features"].append(answer.features)
                 parts["values"].append(answer.values)

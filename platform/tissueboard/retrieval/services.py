@@ -208,7 +208,7 @@ def _mean(niches: list[Niche], proteins: dict[int, dict[str, float]], names: lis
 
 
 def outcome_value_note(user: Any, cohort: Any) -> str:
-    """Why no outcome is predicted from neighbours here (DESIGNS 9): it takes a shown gain over age and stage, 30 neighbours and 10 events."""
+    """Why no outcome is predicted from neighbours here (DESIGNS 9)."""
     return (
         "No outcome value shown in this cohort: a curve of the neighbours takes 30 of them, 10 events, and a gain over age and stage "
         "that was shown by leaving each patient out. Treatments and outcomes below are single histories, not a prediction."
