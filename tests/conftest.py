@@ -11,6 +11,13 @@ ROOT = Path(__file__).resolve().parents[1]
 PARITY = "parity: "
 
 
+def pytest_unconfigure() -> None:
+    """Removes the home folder that tissueboard_test_settings made for this run."""
+    home = os.environ.get("TISSUEBOARD_TEST_HOME", "")
+    if f"tissueboard-test-{os.getpid()}-" in home:
+        shutil.rmtree(home, ignore_errors=True)
+
+
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     """The run ends with how many golden and real-data tests did not run."""
     skipped = [r for r in terminalreporter.stats.get("skipped", []) if isinstance(r.longrepr, tuple) and PARITY in r.longrepr[2]]
@@ -43,14 +50,12 @@ def data() -> Path:
 
 
 @pytest.fixture(scope="session")
-def test_home() -> Iterator[Path]:
-    """The home folder of this run (settings, files, services); removed at its end."""
+def test_home() -> Path:
+    """The home folder of this run: settings, files, services."""
     from leftovers import remove_leftovers
 
     remove_leftovers()
-    home = Path(os.environ["TISSUEBOARD_TEST_HOME"])
-    yield home
-    shutil.rmtree(home, ignore_errors=True)
+    return Path(os.environ["TISSUEBOARD_TEST_HOME"])
 
 
 @pytest.fixture(scope="session")
@@ -100,7 +105,7 @@ def clean_redis(redis_server: str) -> Iterator[str]:
 
 @pytest.fixture
 def run_jobs(db: None) -> Callable[[], list[int]]:
-    """Call it to do all queued work here, in order, until nothing is due; gives the ids of the jobs it ran. Needs neither Redis nor worker."""
+    """Call it to do all queued work here, in order, until nothing is due; gives the ids of the jobs it ran. No Redis, no worker."""
     from tissueboard.jobs import execution, sweeper
     from tissueboard.jobs.models import Job, State
 
@@ -139,5 +144,3 @@ def start_worker(transactional_db: None, clean_redis: str, tmp_path: Path) -> It
 def live_stack(start_worker: Callable) -> object:
     """Database, Redis and one real worker for all queues, for a test that follows work from a page to its result."""
     return start_worker()
-
-

@@ -1,5 +1,6 @@
 """A real Celery worker as processes of their own, on the test's database and Redis."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import time
 from pathlib import Path
 
 import psutil
+from django.conf import settings
 from django.db import connection
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -18,11 +20,11 @@ class LiveWorker:
     def __init__(self, queues: tuple[str, ...], processes: int, log: Path, environment: dict[str, str]) -> None:
         self.queues, self.log = queues, log
         self.name = f"test{time.monotonic_ns()}@localhost"
-        paths = [ROOT / "platform", ROOT, ROOT / "tests" / "support"]
+        paths = [ROOT / "platform", ROOT, ROOT / "tests" / "support", *filter(None, [os.environ.get("PYTHONPATH")])]
         env = os.environ | environment
         env |= {
             "PYTHONPATH": os.pathsep.join(map(str, paths)),
-            "DJANGO_SETTINGS_MODULE": "tissueboard_test_settings",
+            "DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE,
             "TISSUEBOARD_TEST_DATABASE": connection.settings_dict["NAME"],
             "OMP_NUM_THREADS": "1",
         }
@@ -44,10 +46,8 @@ class LiveWorker:
 
     def kill(self) -> None:
         """kill -9 of the whole worker, as when the machine dies."""
-        try:
+        with contextlib.suppress(ProcessLookupError):
             os.killpg(self.process.pid, signal.SIGKILL)
-        except ProcessLookupError:
-            pass
         self.process.wait()
 
 

@@ -12,7 +12,7 @@ if "TISSUEBOARD_TEST_HOME" not in os.environ:
 os.environ["TISSUEBOARD_HOME"] = os.environ["TISSUEBOARD_TEST_HOME"]
 os.environ.setdefault("JOBS_EXTRA_HANDLERS", "handlers_for_tests")
 
-from tissueboard.settings import *  # noqa: E402, F403
+from tissueboard.settings import *  # noqa: F403
 
 PASSWORD_HASHERS = ["django.contrib.auth.hashers.MD5PasswordHasher"]
 if "TISSUEBOARD_TEST_DATABASE" in os.environ:

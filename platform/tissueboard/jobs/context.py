@@ -72,7 +72,7 @@ class JobContext:
         self._write(progress=min(max(float(fraction), 0.0), 1.0), progress_text=text[:200])
 
     def check(self) -> None:
-        """Raises Cancelled when somebody cancelled the job, Superseded when it went on without us. For loops that have no progress to tell."""
+        """Raises Cancelled when somebody cancelled the job, Superseded when it went on without us. For loops without progress to tell."""
         if time.monotonic() - self._written >= PROGRESS_SECONDS:
             self._write()
 
@@ -113,7 +113,7 @@ class Heartbeat:
                     if not self._ctx.beat():
                         self._ctx._lost.set()
                         return
-                except Exception:  # noqa: S112 - the database may be restarting; the next beat tries again
+                except Exception:
                     continue
         finally:
             connection.close()

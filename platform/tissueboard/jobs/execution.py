@@ -7,7 +7,7 @@ import traceback
 from typing import Any
 
 from celery.exceptions import SoftTimeLimitExceeded
-from django.db import transaction
+from django.db import InterfaceError, OperationalError, transaction
 
 from tissueboard.errors import TissueboardError
 from tissueboard.store import checksum, store
@@ -41,6 +41,10 @@ def execute(job_id: int, attempt: int, worker: str) -> bool:
         _end(ctx, State.FAILED, JobCode.TIME_LIMIT, "The work took longer than its limit.", "Ask for a smaller piece of work.")
     except TissueboardError as refusal:
         _end(ctx, State.FAILED, refusal.code, refusal.sentence, refusal.hint)
+    except (OperationalError, InterfaceError):
+        # The database went away under the job: that is no verdict on the work. Its silence makes the sweeper queue it again.
+        log.exception("job %s lost the database", job_id)
+        raise
     except Exception:
         log.exception("job %s stopped with an unexpected error", job_id)
         _end(ctx, State.CRASHED, JobCode.UNEXPECTED, UNEXPECTED_SENTENCE, UNEXPECTED_HINT, traceback=traceback.format_exc())

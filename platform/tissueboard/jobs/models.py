@@ -92,7 +92,9 @@ class Job(models.Model):
             models.CheckConstraint(name="job_progress_fraction", condition=Q(progress__gte=0) & Q(progress__lte=1)),
             models.CheckConstraint(name="job_attempts_positive", condition=Q(attempt__gte=1) & Q(max_attempts__gte=1)),
             models.CheckConstraint(name="job_kind_not_blank", condition=~Q(kind="")),
-            models.CheckConstraint(name="job_running_has_start", condition=~Q(state__in=["running", "saving"]) | Q(started_at__isnull=False)),
+            models.CheckConstraint(
+                name="job_running_has_start", condition=~Q(state__in=["running", "saving"]) | Q(started_at__isnull=False)
+            ),
             models.CheckConstraint(
                 name="job_end_has_time",
                 condition=~Q(state__in=["succeeded", "failed", "crashed", "cancelled", "expired"]) | Q(finished_at__isnull=False),
@@ -140,9 +142,7 @@ class JobTransition(models.Model):
     class Meta:
         ordering = ["id"]
         constraints = [
-            models.CheckConstraint(
-                name="transition_states_known", condition=Q(from_state__in=State.values) & Q(to_state__in=State.values)
-            ),
+            models.CheckConstraint(name="transition_states_known", condition=Q(from_state__in=State.values) & Q(to_state__in=State.values)),
         ]
 
     def __str__(self) -> str:

@@ -13,13 +13,14 @@ FORGET_SECONDS = 20
 PREFIX = "tissueboard:worker"
 
 
-def _client() -> Any:
-    return redis.Redis.from_url(settings.REDIS_CLIENT_URL, socket_timeout=3, socket_connect_timeout=3, decode_responses=True)
+def redis_client() -> Any:
+    """A client that gives up within seconds."""
+    return redis.Redis.from_url(settings.REDIS_CLIENT_URL, socket_timeout=3, socket_connect_timeout=3, retry=None, decode_responses=True)
 
 
 def served_queues() -> set[str]:
     """Names of the queues that some live worker serves. redis.RedisError if Redis does not answer."""
-    with _client() as client:
+    with redis_client() as client:
         return {key.split(":")[2] for key in client.scan_iter(match=f"{PREFIX}:*", count=1000)}
 
 
@@ -36,7 +37,7 @@ class Presence(bootsteps.StartStopStep):
     def stop(self, parent: Any) -> None:
         self._timer.cancel()
         try:
-            with _client() as client:
+            with redis_client() as client:
                 client.delete(*self._keys)
         except redis.RedisError:
             pass  # Redis stopped first; the keys run out by themselves
@@ -45,7 +46,7 @@ class Presence(bootsteps.StartStopStep):
 
     def _say(self) -> None:
         try:
-            with _client() as client:
+            with redis_client() as client:
                 for key in self._keys:
                     client.set(key, "1", ex=FORGET_SECONDS)
         except redis.RedisError:

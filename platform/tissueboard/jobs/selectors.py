@@ -40,7 +40,7 @@ def needs(user: User, job: Job) -> list[Job]:
 
 
 def place_in_queue(job: Job) -> int | None:
-    """1 for the next job that a worker of this queue takes; None when it is not queued. Counts jobs of all cohorts: only the number is told."""
+    """1 for the next job that a worker of this queue takes; None when it is not queued. Jobs of all cohorts count."""
     if job.state != State.QUEUED:
         return None
     return Job.objects.filter(state=State.QUEUED, queue=job.queue, queued_at__lt=job.queued_at).count() + 1

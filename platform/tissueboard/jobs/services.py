@@ -21,7 +21,13 @@ from .state import advance
 
 
 def enqueue(
-    user: User | None, kind: str, params: dict[str, Any], *, cohorts: Iterable[Cohort] = (), needs: Iterable[Job] = (), key: str | None = None
+    user: User | None,
+    kind: str,
+    params: dict[str, Any],
+    *,
+    cohorts: Iterable[Cohort] = (),
+    needs: Iterable[Job] = (),
+    key: str | None = None,
 ) -> Job:
     """Asks for a job; asking twice finds the first one, and starts it again if it ended without a result.
 
@@ -59,7 +65,7 @@ def idempotency_key(kind: str, params: dict[str, Any], key: str | None = None) -
 
 
 def cancel(user: User, job: Job) -> Job:
-    """Cancels a job: at once while it waits; a running one stops at its next sign of progress. JobRefused (NOT_CANCELLABLE) when it ended."""
+    """Cancels a job: at once while it waits; a running one at its next sign of progress. JobRefused (NOT_CANCELLABLE) when it ended."""
     _require_contributor(user, job)
     job.refresh_from_db()
     note = f"cancelled by {user.get_username()}"
@@ -72,7 +78,9 @@ def cancel(user: User, job: Job) -> Job:
         job.refresh_from_db()
     else:
         raise JobRefused(
-            JobCode.NOT_CANCELLABLE, f"Job {job.pk} cannot be cancelled: it is {job.state}.", "Only work that waits or runs can be cancelled."
+            JobCode.NOT_CANCELLABLE,
+            f"Job {job.pk} cannot be cancelled: it is {job.state}.",
+            "Only work that waits or runs can be cancelled.",
         )
     job.refresh_from_db()
     return job

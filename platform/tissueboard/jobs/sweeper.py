@@ -11,6 +11,7 @@ from django.utils import timezone
 
 from .errors import JobCode
 from .models import ACTIVE, WAITING, Job, Queue, State
+from .presence import redis_client
 from .scheduling import dispatch, job_of, settle
 from .state import advance
 
@@ -79,9 +80,7 @@ def _send_again() -> int:
 
 def _in_redis() -> Iterator[tuple[int, int]]:
     """(job, attempt) of every message that waits in a queue."""
-    import redis
-
-    with redis.Redis.from_url(settings.REDIS_CLIENT_URL, socket_timeout=5) as client:
+    with redis_client() as client:
         for queue in Queue.values:
             for message in client.lrange(queue, 0, -1):
                 pair = job_of(json.loads(message)["headers"].get("id", ""))
@@ -101,10 +100,11 @@ def _expire() -> int:
     return expired
 
 
-def release_orphans(note: str) -> int:
-    """Queues all running jobs again, without counting it as a death. Only for a start where it is known that no worker lives."""
+def release_orphans(workers: str, note: str) -> int:
+    """Queues the running jobs of workers whose name contains `workers` again, without counting a death. Only where it is known that
+    none of them lives: they were stopped on purpose."""
     released = 0
-    for job in Job.objects.filter(state__in=ACTIVE):
+    for job in Job.objects.filter(state__in=ACTIVE, worker__contains=workers):
         if advance(job.pk, job.state, State.QUEUED, job.attempt, max_attempts=job.max_attempts + 1, note=note):
             dispatch(job.pk, job.attempt + 1)
             released += 1

@@ -28,6 +28,11 @@ CELERY_BROKER_TRANSPORT_OPTIONS = {
     # kombu looks for lost messages only about every 100 s unless told.
     "unacked_restore_interval": 5,
     "unacked_restore_throttle": 1,
+    # A request that cannot reach Redis goes on at once; the sweeper sends its message later. (The worker's own patience is set below.)
+    "max_retries": 1,
+    "interval_start": 0,
+    "interval_step": 0.1,
+    "interval_max": 0.2,
     "socket_timeout": 30,
     "socket_connect_timeout": 5,
 }
@@ -44,8 +49,6 @@ CELERY_ACCEPT_CONTENT = ["json"]
 CELERY_TASK_DEFAULT_QUEUE = "io"
 CELERY_TASK_TIME_LIMIT = JOBS_HARD_SECONDS
 CELERY_TASK_SOFT_TIME_LIMIT = JOBS_SOFT_SECONDS
-# A warm stop lets jobs end for this long; then their messages go back to the queue.
-CELERY_WORKER_SOFT_SHUTDOWN_TIMEOUT = 4.0
 CELERY_WORKER_HIJACK_ROOT_LOGGER = False
 CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_TIMEZONE = "UTC"
