@@ -249,9 +249,9 @@ def _stream(
         pixels = slide.read_level0(x, y + top, width, min(base.tile, height - top))
         if pyramid:
             pyramid.push(pixels)
-        yield from base.encode(row, pixels)
         if progress:
             progress(min(1.0, (top + base.tile) / height))
+        yield from base.encode(row, pixels)
 
 
 def _same(slide: Slide, part: Path) -> bool:
