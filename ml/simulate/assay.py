@@ -20,7 +20,12 @@ REFERENCE_TILE_UM = 56.0
 
 def niche_fractions(tissue: Tissue) -> dict[str, float]:
     """Share of the tissue area per niche (glass left out); the values sum to 1."""
-    counts = np.bincount(tissue.niche_map.ravel(), minlength=len(NICHES)).astype(float)
+    return label_fractions(tissue.niche_map)
+
+
+def label_fractions(labels: NDArray[np.uint8]) -> dict[str, float]:
+    """The same from a label map alone, (rows, cols) uint8."""
+    counts = np.bincount(labels.ravel(), minlength=len(NICHES)).astype(float)
     counts[0] = 0
     counts /= max(counts.sum(), 1)
     return {name: float(counts[i]) for i, name in enumerate(NICHES) if i}

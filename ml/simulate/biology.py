@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -82,12 +83,12 @@ class Tissue:
         return self.size_px * self.mpp
 
 
-def sample_map(field: NDArray[np.generic], x_um: F32, y_um: F32, order: int = 1) -> NDArray[np.generic]:
+def sample_map(field: NDArray[Any], x_um: F32, y_um: F32, order: int = 1) -> NDArray[Any]:
     """Values of a GRID_UM map at points in um; order 0 takes the cell itself, 1 interpolates."""
     if order == 0:
         rows = np.clip((y_um / GRID_UM).astype(int), 0, field.shape[0] - 1)
         cols = np.clip((x_um / GRID_UM).astype(int), 0, field.shape[1] - 1)
-        value: NDArray[np.generic] = field[rows, cols]
+        value: NDArray[Any] = field[rows, cols]
         return value
     coordinates = np.stack([y_um / GRID_UM - 0.5, x_um / GRID_UM - 0.5])
     return np.asarray(ndimage.map_coordinates(field.astype(np.float32), coordinates, order=1, mode="nearest"))
@@ -115,7 +116,7 @@ class _Placer:
         self.rng, self.config, self.arch = rng, config, arch
         self.parts: list[tuple[F32, F32, NDArray[np.uint8]]] = []
 
-    def points(self, spacing: float, jitter: float = 0.2) -> dict[str, NDArray[np.generic]]:
+    def points(self, spacing: float, jitter: float = 0.2) -> dict[str, NDArray[Any]]:
         """Candidate places with the architecture sampled at them, only inside tissue."""
         x, y = _lattice(self.rng, self.config.size_um, spacing, jitter)
         inside = sample_map(self.arch.outline, x, y) > 4
@@ -123,7 +124,7 @@ class _Placer:
         fields = {name: sample_map(getattr(self.arch, name), x, y) for name in ("epithelium", "lumen", "lymphoid", "hypoxia")}
         return {"x": x, "y": y, "niche": sample_map(self.arch.labels, x, y, order=0), **fields}
 
-    def add(self, p: dict[str, NDArray[np.generic]], keep: NDArray[np.bool_], shares: dict[str, float]) -> None:
+    def add(self, p: dict[str, NDArray[Any]], keep: NDArray[np.bool_], shares: dict[str, float]) -> None:
         """Take the candidates in `keep` and give them types by these shares."""
         self.parts.append((p["x"][keep], p["y"][keep], _choose(self.rng, int(keep.sum()), shares)))
 
@@ -197,12 +198,12 @@ def _shape_cells(rng: np.random.Generator, arch: Architecture, x: F32, y: F32, k
     depth = sample_map(ndimage.distance_transform_edt(arch.labels == TLS) * GRID_UM, x, y)
     major *= np.where(kind == CODE["b_cell"], 1 + 0.3 * np.clip((depth - 50) / 20, 0, 1), 1.0)
     ratio = np.clip(law[:, 1] + rng.normal(0, 0.09, n) * np.minimum(1, law[:, 1] * 1.6), 0.18, 1.0)
-    gy, gx = np.gradient(arch.flow)
+    gy, gx = (np.asarray(g) for g in np.gradient(arch.flow))
     fibre = np.arctan2(sample_map(gx, x, y), -sample_map(gy, x, y))
     aligned = np.isin(kind, [CODE[name] for name in ("fibroblast", "myofibroblast", "endothelial")])
     angle = np.where(aligned, fibre + rng.normal(0, 0.22, n), rng.uniform(0, np.pi, n)).astype(np.float32)
     wall = (kind == CODE["pneumocyte"]) | ((kind == CODE["endothelial"]) & (sample_map(arch.labels, x, y, 0) == NORMAL))
-    ly, lx = np.gradient(arch.lumen)
+    ly, lx = (np.asarray(g) for g in np.gradient(arch.lumen))
     angle[wall] = np.arctan2(sample_map(lx, x, y), -sample_map(ly, x, y))[wall]
     for v in arch.vessels:
         ring = np.flatnonzero((kind == CODE["endothelial"]) & (np.hypot(x - v.x_um, y - v.y_um) < v.a_um + 4))

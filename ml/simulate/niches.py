@@ -127,8 +127,13 @@ def _scatter_tls(rng: np.random.Generator, config: SimulatorConfig, allowed: NDA
     return mask
 
 
-def draw_labels(rng: np.random.Generator, config: SimulatorConfig, outline: Map) -> NDArray[np.uint8]:
-    """(rows, cols) uint8 niche labels. Margin lies between core and the rest, necrosis deep inside the core."""
+def draw_niches(rng: np.random.Generator, config: SimulatorConfig) -> tuple[Map, NDArray[np.uint8]]:
+    """Signed distance to the glass in um, (rows, cols) float32, and niche labels, (rows, cols) uint8.
+
+    Margin lies between core and the rest, necrosis deep inside the core, lymphoid structures in margin or stroma.
+    """
+    side = int(np.ceil(config.size_um / GRID_UM))
+    outline = _outline(rng, (side, side))
     law, shape, tissue = config.composition, outline.shape, outline > 0
     core, stroma, normal = (rng.gamma(a) + 0.15 for a in (law.tumour_core, law.stroma, law.normal))
     necrosis_share = float(rng.beta(*law.necrosis_share))
@@ -153,7 +158,7 @@ def draw_labels(rng: np.random.Generator, config: SimulatorConfig, outline: Map)
     allowed = np.isin(labels, (MARGIN, STROMA)) & (outline > 60) & (outward > 20)
     aggregate = _scatter_tls(rng, config, allowed) & tissue & (labels != NECROSIS) & (outline > 12)
     labels[aggregate] = TLS
-    return labels
+    return outline, labels
 
 
 def _soft(mask: NDArray[np.bool_], sigma_um: float) -> Map:
@@ -189,22 +194,18 @@ def _vessels(rng: np.random.Generator, labels: NDArray[np.uint8], outline: Map, 
     return tuple(vessels)
 
 
-def draw_architecture(rng: np.random.Generator, config: SimulatorConfig, histology: str) -> Architecture:
-    """Niche labels and architecture fields of one tissue."""
-    side = int(np.ceil(config.size_um / GRID_UM))
-    shape = (side, side)
-    outline = _outline(rng, shape)
-    labels = draw_labels(rng, config, outline)
-    glandular = histology == "adenocarcinoma"
-
-    fine = smooth_noise(rng, shape, 11.0 if glandular else 16.0) + 0.5 * smooth_noise(rng, shape, 30.0)
-    fine /= fine.std()
-    solid = _soft(np.isin(labels, (TUMOUR_CORE, NECROSIS)), 10.0)
-    invading = _soft(labels == MARGIN, 10.0)
+def _nests(rng: np.random.Generator, labels: NDArray[np.uint8], glandular: bool) -> Map:
+    """Level field of tumour nests: dense in the core, scattered islands in the margin, none elsewhere."""
+    fine = smooth_noise(rng, labels.shape, 11.0 if glandular else 16.0) + 0.5 * smooth_noise(rng, labels.shape, 30.0)
+    solid, invading = _soft(np.isin(labels, (TUMOUR_CORE, NECROSIS)), 10.0), _soft(labels == MARGIN, 10.0)
     core_bias, margin_bias = rng.uniform(0.55, 1.1), rng.uniform(-0.75, -0.35)
-    epithelium = fine + solid * core_bias + invading * margin_bias - 6.0 * np.clip(1 - solid - invading, 0, 1)
-    epithelium -= 8.0 * _soft(labels == TLS, 4.0)
+    level = fine / fine.std() + solid * core_bias + invading * margin_bias - 6.0 * np.clip(1 - solid - invading, 0, 1)
+    return np.asarray(level - 8.0 * _soft(labels == TLS, 4.0), np.float32)
 
+
+def _lumina(rng: np.random.Generator, labels: NDArray[np.uint8], epithelium: Map, glandular: bool) -> Map:
+    """Level field of holes: gland lumina inside nests, air between the walls of normal lung."""
+    shape = labels.shape
     lumen = np.full(shape, -1.0, np.float32)
     if glandular:
         ring = smooth_noise(rng, shape, 9.0)
@@ -213,30 +214,44 @@ def draw_architecture(rng: np.random.Generator, config: SimulatorConfig, histolo
     thickness = 5.0 + 1.8 * smooth_noise(rng, shape, 40.0)
     air = np.clip((walls - np.maximum(thickness, 2.8)) / 3.0, -1, 2)
     normal = _soft(labels == NORMAL, 6.0)
-    lumen = np.maximum(lumen, np.minimum(air, (normal - 0.6) * 5)).astype(np.float32)
+    return np.asarray(np.maximum(lumen, np.minimum(air, (normal - 0.6) * 5)), np.float32)
 
-    y, x = np.mgrid[0:side, 0:side].astype(np.float32) * GRID_UM
+
+def _flow(rng: np.random.Generator, outline: Map, epithelium: Map) -> Map:
+    """Potential whose level lines are fibres: a drift, folds, and sheets parallel to nests and to the outer edge."""
+    shape = outline.shape
+    y, x = np.mgrid[0 : shape[0], 0 : shape[1]].astype(np.float32) * GRID_UM
     tilt = rng.uniform(0, 2 * np.pi)
-    sheet = ndimage.gaussian_filter(epithelium.clip(-2, 2), 5.0)
-    flow = (
-        0.55 * (x * np.cos(tilt) + y * np.sin(tilt)) + 55 * smooth_noise(rng, shape, 70.0) + 9 * smooth_noise(rng, shape, 22.0) + 16 * sheet
-    )
-    flow += 0.5 * np.clip(outline, 0, 120)
+    flow = 0.55 * (x * np.cos(tilt) + y * np.sin(tilt))
+    flow += 55 * smooth_noise(rng, shape, 70.0) + 9 * smooth_noise(rng, shape, 22.0)
+    flow += 16 * ndimage.gaussian_filter(epithelium.clip(-2, 2), 5.0) + 0.5 * np.clip(outline, 0, 120)
+    return np.asarray(flow, np.float32)
 
+
+def _infiltrate(rng: np.random.Generator, labels: NDArray[np.uint8]) -> Map:
+    """0..1 density of infiltrating leukocytes: patchy, most in the margin and around lymphoid structures."""
     immune = rng.beta(1.3, 1.8)
-    patchy = 1 / (1 + np.exp(-2.2 * (smooth_noise(rng, shape, 35.0) - 0.6)))
-    lymphoid = patchy * (0.15 + immune) * (0.45 * _soft(labels == STROMA, 12) + 0.95 * invading + 0.18 * solid + 0.12 * normal)
-    lymphoid += 0.55 * _soft(labels == TLS, 22.0)
+    patchy = 1 / (1 + np.exp(-2.2 * (smooth_noise(rng, labels.shape, 35.0) - 0.6)))
+    weights = {STROMA: 0.45, MARGIN: 0.95, TUMOUR_CORE: 0.18, NECROSIS: 0.18, NORMAL: 0.12}
+    where = sum(weight * _soft(labels == niche, 11.0) for niche, weight in weights.items())
+    return np.asarray(np.clip(patchy * (0.15 + immune) * where + 0.55 * _soft(labels == TLS, 22.0), 0, 1), np.float32)
+
+
+def draw_architecture(rng: np.random.Generator, config: SimulatorConfig, histology: str) -> Architecture:
+    """Niche labels and architecture fields of one tissue."""
+    glandular = histology == "adenocarcinoma"
+    outline, labels = draw_niches(rng, config)
+    epithelium = _nests(rng, labels, glandular)
     dead = labels == NECROSIS
-    hypoxia = np.exp(-ndimage.distance_transform_edt(~dead) * GRID_UM / 60.0) if dead.any() else np.zeros(shape)
+    hypoxia = np.exp(-ndimage.distance_transform_edt(~dead) * GRID_UM / 60.0) if dead.any() else np.zeros(labels.shape)
     return Architecture(
-        labels,
-        outline,
-        epithelium.astype(np.float32),
-        lumen,
-        flow.astype(np.float32),
-        np.clip(lymphoid, 0, 1).astype(np.float32),
-        np.asarray(hypoxia, np.float32),
-        _vessels(rng, labels, outline, epithelium),
-        histology,
+        labels=labels,
+        outline=outline,
+        epithelium=epithelium,
+        lumen=_lumina(rng, labels, epithelium, glandular),
+        flow=_flow(rng, outline, epithelium),
+        lymphoid=_infiltrate(rng, labels),
+        hypoxia=np.asarray(hypoxia, np.float32),
+        vessels=_vessels(rng, labels, outline, epithelium),
+        histology=histology,
     )

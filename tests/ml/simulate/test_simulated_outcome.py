@@ -6,11 +6,13 @@ import pytest
 from lifelines import CoxPHFitter
 from lifelines.utils import concordance_index
 
-from ml.simulate import HAZARD_NICHES, SimulatorConfig, niche_fractions, simulate_cohort, simulate_outcome, simulate_tissue
+from ml.simulate import HAZARD_NICHES, SimulatorConfig, simulate_cohort, simulate_outcome
+from ml.simulate.assay import label_fractions
 from ml.simulate.clinical import draw_clinical
 from ml.simulate.course import draw_measurements, draw_treatments
+from ml.simulate.niches import draw_niches
 
-CONFIG = SimulatorConfig(size_px=1024)
+CONFIG = SimulatorConfig()
 
 
 @pytest.fixture(scope="module")
@@ -19,7 +21,7 @@ def table():
     for k in range(300):
         rng = np.random.default_rng([41, k])
         clinical = draw_clinical(rng)
-        fractions = niche_fractions(simulate_tissue(rng, CONFIG, clinical.histology))
+        fractions = label_fractions(draw_niches(rng, CONFIG)[1])
         outcome = simulate_outcome(fractions, clinical, rng, CONFIG)
         rows.append({**fractions, "age": clinical.age, "lp": outcome.linear_predictor, "time": outcome.time_days, "event": outcome.event})
     return pd.DataFrame(rows)
