@@ -16,6 +16,8 @@ from scipy.special import chdtrc
 from ml.survival.data import Floats, SurvivalDataError, SurvivalFinding, SurvivalSample, prepare, require_events
 from ml.survival.timeline import distinct
 
+NO_VARIANCE = "The groups cannot be compared: at each event everyone at risk failed, or some groups never shared a risk set."
+
 
 @dataclass(frozen=True)
 class LogRank:
@@ -118,7 +120,7 @@ def trend(test: LogRank) -> TrendTest:
     contrast = float(scores @ (test.observed - test.expected))
     variance = float(scores @ test.covariance @ scores)
     if variance <= 0:
-        raise SurvivalDataError("no_variance", "The groups never share a risk set, so there is no trend to test.")
+        raise SurvivalDataError("no_variance", NO_VARIANCE, "Merge small groups.", "groups")
     statistic = contrast**2 / variance
     return TrendTest(scores, contrast, variance, contrast / variance**0.5, statistic, float(chdtrc(1, statistic)))
 
@@ -126,17 +128,20 @@ def trend(test: LogRank) -> TrendTest:
 def pairwise_logrank(
     time: ArrayLike, event: ArrayLike, groups: Sequence[Hashable] | np.ndarray, levels: Sequence[Hashable] | None = None
 ) -> list[PairTest]:
-    """Log-rank of every pair of levels, with Holm, Benjamini-Hochberg and Bonferroni p. A pair without events has p NaN."""
+    """Log-rank of every pair of levels, with Holm, Benjamini-Hochberg and Bonferroni p. A pair that cannot be
+    compared (no events, no variance) has p NaN and is not counted in the correction."""
     t, e, labels = np.asarray(time), np.asarray(event), np.asarray(groups)
     _, order = _codes(labels, levels)
     pairs, statistics, ps = list(combinations(order, 2)), [], []
     for a, b in pairs:
         rows = (labels == a) | (labels == b)
-        if e[rows].any():
+        try:
             test = logrank(t[rows], e[rows], labels[rows], (a, b))
             statistics.append(test.statistic)
             ps.append(test.p)
-        else:
+        except SurvivalDataError as refused:
+            if refused.code not in ("no_events", "one_group", "no_variance"):
+                raise
             statistics.append(float("nan"))
             ps.append(float("nan"))
     adjusted = (adjust(ps, "holm"), adjust(ps, "bh"), adjust(ps, "bonferroni"))
@@ -205,9 +210,6 @@ def _chi2(observed: Floats, expected: Floats, covariance: Floats) -> tuple[float
         raise SurvivalDataError("one_group", "Only one group was ever at risk when events happened.", "Choose another grouping.", "groups")
     difference = (observed - expected)[used]
     block = covariance[np.ix_(used, used)]
-    try:
-        return float(difference @ np.linalg.solve(block, difference)), len(used)
-    except np.linalg.LinAlgError as problem:
-        raise SurvivalDataError(
-            "no_variance", "Some groups never share a risk set, so they cannot be compared.", where="groups"
-        ) from problem
+    if np.linalg.cond(block) > 1 / np.finfo(np.float64).eps:
+        raise SurvivalDataError("no_variance", NO_VARIANCE, "Merge small groups.", "groups")
+    return float(difference @ np.linalg.solve(block, difference)), len(used)

@@ -114,7 +114,9 @@ def fit_ridge(sample: SurvivalSample, x: Floats, penalizer: float, horizon: floa
         own = solve(part, drawn, penalizer)
         coefficients[b] = own / spread
         hazards[b] = horizon_hazard(part, drawn, own, horizon) * np.exp(-(centre @ coefficients[b]))
-    return RidgeFit(mean, scale, beta, horizon_hazard(sample, z, beta, horizon), coefficients, hazards, len(sample), int(sample.event.sum()))
+    return RidgeFit(
+        mean, scale, beta, horizon_hazard(sample, z, beta, horizon), coefficients, hazards, len(sample), int(sample.event.sum())
+    )
 
 
 def _draw(rng: np.random.Generator, event: np.ndarray) -> np.ndarray:

@@ -119,10 +119,14 @@ def _checked(outcomes: Outcomes, config: CoxSummaryConfig) -> SurvivalSample:
         raise SurvivalDataError("patient_twice", "A patient appears twice in the outcomes.", "One row per patient.", "patient")
     sample = prepare(outcomes.time, outcomes.event, outcomes.entry)
     if not sample.kept.all():
-        raise SurvivalDataError("entry_not_before_time", sample.findings[0].sentence, "Build the outcomes with build_outcomes first.", "entry")
+        raise SurvivalDataError(
+            "entry_not_before_time", sample.findings[0].sentence, "Build the outcomes with build_outcomes first.", "entry"
+        )
     events = int(sample.event.sum())
     if events < config.min_events:
-        raise SurvivalDataError("too_few_events", f"There are {events} events; a model needs {config.min_events}.", "Wait for longer follow-up.")
+        raise SurvivalDataError(
+            "too_few_events", f"There are {events} events; a model needs {config.min_events}.", "Wait for longer follow-up."
+        )
     if sample.time.max() < config.horizon_days:
         raise SurvivalDataError(
             "horizon_beyond_follow_up",

@@ -3,6 +3,7 @@
 import io
 import json
 import zipfile
+from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -59,11 +60,13 @@ def numbers(values: object) -> np.ndarray:
     return np.array([number(v) for v in (values if isinstance(values, list) else [values])])
 
 
+@cache
 def reference(golden: Path, name: str) -> dict:
     folder = golden / "survival" / ("edge" if name in EDGE else "")
     return json.loads((folder / f"{name}.json").read_text())
 
 
+@cache
 def table(golden: Path, data: Path | None, name: str) -> pd.DataFrame:
     """Rows of a set with time, event and its derived columns."""
     if name in EDGE:
