@@ -9,7 +9,6 @@ from django.db.models import Q
 from tissueboard.cohorts.access import ScopedQuerySet
 from tissueboard.cohorts.models import Cohort
 
-
 IMPORT_STATES = ("receiving", "checking", "removing identifiers", "building tiles", "ready", "needs attention", "rejected")
 
 
