@@ -38,9 +38,12 @@ def commands(home: Path, host: str, port: int) -> dict[str, tuple[list[str], dic
 
     def worker(name: str, queues: str, processes: int) -> tuple[list[str], dict[str, str]]:
         quiet = ["--without-gossip", "--without-mingle", "--without-heartbeat", "-O", "fair", "-l", "INFO"]
-        return [*celery, "worker", "-n", f"{name}{suffix}%h", "-Q", queues, "-c", str(processes), *quiet], ONE_THREAD
+        # `run` itself made the checks; made again by each worker they would load every page.
+        return [*celery, "worker", "-n", f"{name}{suffix}%h", "-Q", queues, "-c", str(processes), *quiet], ONE_THREAD | {
+            "CELERY_SKIP_CHECKS": "1"
+        }
 
-    gunicorn = ["--worker-class", "gthread", "--workers", "2", "--threads", "4", "--timeout", "120", "--graceful-timeout", "3"]
+    gunicorn = ["--worker-class", "gthread", "--workers", "2", "--threads", "4", "--timeout", "120", "--graceful-timeout", "3", "--preload"]
     web = [python, "-m", "gunicorn", "tissueboard.wsgi:application", "--bind", f"{host}:{port}", *gunicorn, "--access-logfile", "-"]
     found = {
         "web": (web, ONE_THREAD),

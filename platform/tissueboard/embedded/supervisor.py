@@ -21,6 +21,7 @@ from tissueboard.embedded.lock import Lease
 
 LOOK_SECONDS = 0.2
 DEMO_TRIES = 3
+BEAT_AFTER_SECONDS = 20
 
 
 class Supervisor:
@@ -79,12 +80,18 @@ class Supervisor:
         self.say("Database is ready; starting web, workers and sweeper.")
         for name, (command, environment) in commands(self.home, self.host, self.port).items():
             self.children.append(Child(name, command, environment, self.home / "log" / f"{name}.log"))
-            self.children[-1].start()
+            if name != "beat":  # it may wait until the others have used the processors for their start
+                self.children[-1].start()
+        self._beat.due = time.monotonic() + BEAT_AFTER_SECONDS
         if os.environ.get("TISSUEBOARD_DEMO", "1") != "0" and self._demo_is_due():
             self._demo_mark.touch()
             self.demo = Child("demo", [sys.executable, str(ROOT / "manage.py"), "demo"], {}, None)
             self.demo.start()
         connection.close()
+
+    @property
+    def _beat(self) -> Child:
+        return next(child for child in self.children if child.name == "beat")
 
     def _release(self, note: str) -> None:
         """Jobs of workers of ours that are gone go back to the queue at once."""
@@ -122,6 +129,7 @@ class Supervisor:
         self._look_at_demo()
         if not self.served and self._serves():
             self.served = True
+            self._beat.due = 0.0
             host = "localhost" if self.host in ("127.0.0.1", "0.0.0.0") else self.host
             self.say(f"Tissueboard serves at http://{host}:{self.port}/  (Ctrl-C stops it)")
 
