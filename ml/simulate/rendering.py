@@ -62,6 +62,11 @@ class _Canvas:
         image = Image.fromarray(np.ascontiguousarray(field, np.float32))
         return np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC, box=box))
 
+    def stretch(self, field: NDArray[np.generic]) -> F32:
+        """A coarse field over the whole slide at full resolution, bicubic."""
+        image = Image.fromarray(np.ascontiguousarray(field, np.float32))
+        return np.asarray(image.resize((self.size, self.size), Image.Resampling.BICUBIC))
+
     def niche(self, *codes: int) -> F32:
         """Soft 0..1 mask of niches."""
         mask = np.isin(self.tissue.niche_map, codes).astype(np.float32)
@@ -181,8 +186,8 @@ def _paint_cells(c: _Canvas, hem: F32, eosin: F32, cover: F32) -> None:
 def _develop(c: _Canvas, stain: StainLaw, hem: F32, eosin: F32, blood: F32) -> NDArray[np.uint8]:
     """Light through the slide: Beer-Lambert, scanner blur, tone and noise; (size, size, 3) uint8."""
     sigma = stain.blur_um / c.mpp
-    thick = 1 + stain.uneven * c.enlarge(ndimage.gaussian_filter(c.rng.standard_normal(c.tissue.niche_map.shape), 30) * 30 * 3)
-    hem, eosin, blood = (ndimage.gaussian_filter(f, sigma, truncate=2.5) for f in (hem, eosin, blood))
+    thick = 1 + stain.uneven * c.stretch(c.rng.standard_normal((7, 7)))
+    hem, eosin = (ndimage.gaussian_filter(f, sigma, truncate=2.5) for f in (hem, eosin))
     hem *= thick * np.float32(stain.hematoxylin_scale)
     eosin *= thick * np.float32(stain.eosin_scale)
     noise = tx.tiled(tx.sensor_texture(), c.shape, c._offset())
