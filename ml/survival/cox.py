@@ -15,11 +15,12 @@ from scipy.special import chdtrc, ndtr, ndtri
 
 from ml.survival.concordance import Concordance, concordance
 from ml.survival.data import Floats, SurvivalDataError, SurvivalFinding, SurvivalSample, prepare, require_events
-from ml.survival.partial_likelihood import PartialLikelihood
+from ml.survival.partial_likelihood import Derivatives, PartialLikelihood
 
 SINGULAR = float(np.finfo(np.float64).eps ** 0.75)  # R's toler.chol
 MAX_STEPS = 60
-NEGLIGIBLE = 1e-12  # relative change of the log likelihood
+HALVINGS = 30
+NEGLIGIBLE = 1e-12  # change of the log likelihood, relative to 1 + its size
 
 
 @dataclass(frozen=True)
@@ -119,8 +120,8 @@ def cox(
     penalty = ridge / scale**2
     null = likelihood.evaluate(np.zeros(matrix.shape[1]))
     aliased = aliased_columns(null.information + np.diag(penalty))
-    beta, covariance, loglik, steps, runaway = newton(likelihood, ~aliased, penalty)
-    return _summarise(problem, tuple(names), labels, ridge, null, aliased, (beta, covariance, loglik, steps, runaway), scale)
+    solution = newton(likelihood, ~aliased, penalty)
+    return _summarise(problem, tuple(names), labels, ridge, null, aliased, solution, scale)
 
 
 def _matrix(x: ArrayLike, names: Sequence[str], n: int) -> Floats:
@@ -160,45 +161,48 @@ def aliased_columns(information: Floats) -> NDArray[np.bool_]:
     return aliased
 
 
-def newton(likelihood: PartialLikelihood, free: NDArray[np.bool_], penalty: Floats) -> tuple[Floats, Floats, float, int, bool]:
-    """(beta, covariance, loglik, steps, runaway) on the scale of the likelihood's columns; columns not free stay 0.
+@dataclass(frozen=True)
+class Solution:
+    """Where Newton's method ended, on the scale of the likelihood's columns.
 
     runaway: the likelihood stopped rising while a coefficient still runs off (a covariate predicts perfectly).
     """
+
+    beta: Floats
+    covariance: Floats
+    loglik: float
+    steps: int
+    runaway: bool
+
+
+def newton(likelihood: PartialLikelihood, free: NDArray[np.bool_], penalty: Floats) -> Solution:
+    """Maximise loglik - sum(penalty b^2)/2 over the columns that are free; the others stay 0. penalty: (p,)."""
     keep = np.flatnonzero(free)
-    beta = np.zeros(len(free))
     block = np.ix_(keep, keep)
+    ridge = np.diag(penalty[keep])
+    beta, covariance = np.zeros(len(free)), np.zeros((len(free), len(free)))
     here = likelihood.evaluate(beta)
-    value = here.loglik
-    last_step = np.zeros(len(keep))
-    for steps in range(1, MAX_STEPS + 1):
-        if not len(keep):
-            break
-        gradient = (here.score - penalty * beta)[keep]
-        last_step = _solve(here.information[block] + np.diag(penalty[keep]), gradient)
-        halvings, trial = 0, beta.copy()
-        trial[keep] += last_step
-        there = likelihood.evaluate(trial)
-        new = there.loglik - 0.5 * float(penalty @ trial**2)
-        while not new >= value - NEGLIGIBLE * abs(value) and halvings < 30:
-            halvings += 1
+    if not len(keep):
+        return Solution(beta, covariance, here.loglik, 0, False)
+    value, steps, done = here.loglik, 0, False
+    while not done:
+        if steps == MAX_STEPS:
+            sentence = f"The Cox model did not converge in {MAX_STEPS} steps."
+            raise SurvivalDataError("not_converged", sentence, "Use fewer covariates or a ridge penalty.")
+        steps += 1
+        step = _solve(here.information[block] + ridge, (here.score - penalty * beta)[keep])
+        allowed = NEGLIGIBLE * (1 + abs(value))
+        for halvings in range(HALVINGS):
             trial = beta.copy()
-            trial[keep] += last_step / 2**halvings
-            there = likelihood.evaluate(trial)
-            new = there.loglik - 0.5 * float(penalty @ trial**2)
-        done = abs(new - value) <= NEGLIGIBLE * abs(new) and not halvings
-        beta, here, value = trial, there, new
-        if done:
-            break
-    else:
-        raise SurvivalDataError(
-            "not_converged", f"The Cox model did not converge in {MAX_STEPS} steps.", "Use fewer covariates or a ridge penalty."
-        )
-    covariance = np.zeros((len(free), len(free)))
-    if len(keep):
-        covariance[block] = np.linalg.inv(here.information[block] + np.diag(penalty[keep]))
-    runaway = bool(len(keep)) and float(np.abs(last_step).max()) > 1e-3
-    return beta, covariance, here.loglik, steps, runaway
+            trial[keep] += step / 2**halvings
+            here = likelihood.evaluate(trial)
+            new = here.loglik - 0.5 * float(penalty @ trial**2)
+            if new >= value - allowed:
+                break
+        done = abs(new - value) <= allowed and halvings in (0, HALVINGS - 1)
+        beta, value = trial, new
+    covariance[block] = np.linalg.inv(here.information[block] + ridge)
+    return Solution(beta, covariance, here.loglik, steps, float(np.abs(step).max()) > 1e-3)
 
 
 def _solve(information: Floats, gradient: Floats) -> Floats:
@@ -210,8 +214,18 @@ def _solve(information: Floats, gradient: Floats) -> Floats:
         ) from problem
 
 
-def _summarise(problem, names, labels, ridge, null, aliased, solution, scale) -> CoxFit:  # type: ignore[no-untyped-def]
-    scaled_beta, scaled_covariance, loglik, steps, runaway = solution
+def _summarise(
+    problem: CoxProblem,
+    names: tuple[str, ...],
+    labels: tuple[Hashable, ...],
+    ridge: float,
+    null: Derivatives,
+    aliased: NDArray[np.bool_],
+    solution: Solution,
+    scale: Floats,
+) -> CoxFit:
+    """Back to the units of the covariates, with the three tests."""
+    scaled_beta, scaled_covariance = solution.beta, solution.covariance
     coefficients = np.where(aliased, np.nan, scaled_beta / scale)
     covariance = scaled_covariance / np.outer(scale, scale)
     se = np.where(aliased, np.nan, np.sqrt(np.diag(covariance)))
@@ -219,7 +233,7 @@ def _summarise(problem, names, labels, ridge, null, aliased, solution, scale) ->
     keep = np.flatnonzero(~aliased)
     df = len(keep)
     penalty = np.diag(ridge / scale**2)
-    lr = 2 * (loglik - null.loglik)
+    lr = 2 * (solution.loglik - null.loglik)
     block = np.ix_(keep, keep)
     inverse = null.information[block] + penalty[block]
     score = float(null.score[keep] @ np.linalg.solve(inverse, null.score[keep])) if df else 0.0
@@ -240,7 +254,7 @@ def _summarise(problem, names, labels, ridge, null, aliased, solution, scale) ->
         hr_upper=upper,
         covariance=covariance,
         loglik_null=null.loglik,
-        loglik=loglik,
+        loglik=solution.loglik,
         lr_test=_chi_square(lr, df),
         wald_test=_chi_square(wald, df),
         score_test=_chi_square(score, df),
@@ -249,8 +263,8 @@ def _summarise(problem, names, labels, ridge, null, aliased, solution, scale) ->
         strata=labels,
         ties=problem.ties,
         ridge=ridge,
-        steps=steps,
-        findings=problem.sample.findings + _findings(names, aliased, runaway),
+        steps=solution.steps,
+        findings=problem.sample.findings + _findings(names, aliased, solution.runaway),
         problem=problem,
     )
 
@@ -272,7 +286,7 @@ def _findings(names: tuple[str, ...], aliased: NDArray[np.bool_], runaway: bool)
             SurvivalFinding(
                 "infinite_coefficient",
                 "warning",
-                "A covariate predicts the events perfectly: its coefficient runs off, so only the likelihood-ratio and score tests mean anything.",
+                "A covariate predicts the events perfectly and its coefficient runs off: read only the likelihood-ratio and score tests.",
                 "Merge the group without events with another, or use a ridge penalty.",
             ),
         )

@@ -5,6 +5,7 @@ A subject is at risk in (entry, time]; without an entry, from the start (events 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -184,4 +185,4 @@ def build_outcomes(
 
 
 def _is_there(value: Any) -> bool:
-    return value is not None and value == value  # NaN differs from itself
+    return value is not None and not (isinstance(value, float) and math.isnan(value))

@@ -228,7 +228,8 @@ def crossing(time: Floats, curve: Floats, height: float, open_end: bool = False)
     """First time at which a falling step curve is at or below `height`; the middle of a flat stretch at exactly `height`.
 
     open_end: the rule of R's quantile.survfit instead of its median: a stretch at `height` up to the last time counts as
-    one too, and a limit that rises again (delayed entry) is read from its highest value below `height`. R allows 1.5e-8 for "exactly": (5/6)(4/5)(3/4) falls a bit beside one half in doubles.
+    one too, and a limit that rises again (delayed entry) is read from its highest value below `height`.
+    "Exactly" is within 1.5e-8, as in R: (5/6)(4/5)(3/4) falls a bit beside one half in doubles.
     """
     known = ~np.isnan(curve)
     t, c = time[known], curve[known]

@@ -1,6 +1,6 @@
 """One ridge Cox fit with its absolute risk at a horizon, and its patient bootstraps.
 
-The fit that is kept comes from lifelines (CoxPHFitter, l1_ratio 0); the hundreds of refits behind intervals, folds of
+The fit that is kept comes from lifelines (CoxPHFitter, l1_ratio 0); the hundreds of refits behind intervals and
 permutations come from our Newton solver, which maximises the same function: loglik/n - penalizer/2 sum(b^2) on columns
 with mean 0 and standard deviation 1 (n - 1). The baseline is R's (Efron), read at the step before the horizon.
 """
@@ -66,8 +66,7 @@ def solve(sample: SurvivalSample, z: Floats, penalizer: float) -> Floats:
     """(p,) ridge coefficients by our Newton solver; z: (n, p) standardised. A constant column gets 0."""
     likelihood = PartialLikelihood(sample, z)
     p = z.shape[1]
-    beta, *_ = newton(likelihood, np.ones(p, dtype=np.bool_), np.full(p, penalizer * len(sample)))
-    return beta
+    return newton(likelihood, np.ones(p, dtype=np.bool_), np.full(p, penalizer * len(sample))).beta
 
 
 def solve_with_lifelines(sample: SurvivalSample, z: Floats, penalizer: float) -> Floats:
