@@ -34,7 +34,7 @@ def inside(tissue, grid):
 
 @pytest.fixture(scope="module")
 def cohort():
-    return list(simulate_cohort(24, seed=3, site="Site A"))
+    return list(simulate_cohort(16, seed=3, site="Site A"))
 
 
 def test_same_seed_same_tissue_and_another_seed_another():
