@@ -16,6 +16,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 from ml.slides.findings import Finding, FindingCode, Severity, SlideError
 from ml.slides.reader import MAX_UPSAMPLING, Slide, open_slide
 from ml.slides.sniff import content_kind, extension_finding
@@ -31,6 +34,8 @@ PROBES_PER_SIDE = 4
 PROBE_PX = 256
 MASK_UM = 8.0
 MIN_TISSUE_MM2 = 0.01
+SAMPLED_ABOVE_PX = 500_000_000  # pixels of the smallest level above which tissue is estimated
+MOSAIC_SIDE, MOSAIC_PX = 12, 512
 # Errors that a person can lift: by an mpp, by a conversion, by a look at the slide, by trying again.
 ATTENTION = {
     FindingCode.MPP_MISSING,
@@ -56,7 +61,8 @@ class SlideReport:
     """What the check found. state: ready, needs attention or rejected.
 
     facts (where known): bytes, kind, width, height (px0), mpp (um per px0), mpp_source (header, override), header_mpp, vendor,
-    levels (downsamples), tissue_mm2, tissue_share (0..1), scanner, objective_power, associated_images (names).
+    levels (downsamples), tissue_mm2, tissue_share (0..1), tissue_estimated (from samples), scanner, objective_power,
+    associated_images (names).
     """
 
     file: str
@@ -221,7 +227,7 @@ def _probe(slide: Slide) -> list[Finding]:
                 x, y = (round(max(side - PROBE_PX, 0) * i / (PROBES_PER_SIDE - 1)) for side, i in ((width, col), (height, row)))
                 scale = slide.levels[level]
                 try:
-                    slide.read_level0(int(x * scale), int(y * scale), min(PROBE_PX, width), min(PROBE_PX, height), level)
+                    slide.read_level(int(x * scale), int(y * scale), min(PROBE_PX, width), min(PROBE_PX, height), level)
                 except SlideError as error:
                     return [error.finding(slide.path.name)]
     return []
@@ -232,17 +238,28 @@ def _tissue(slide: Slide, believed: float | None, facts: dict[str, Any]) -> list
     mpp = believed or WANTED_MPP
     cell_um = max(MASK_UM, mpp)
     try:
-        mask, _ = mask_of(slide.overview(cell_um / mpp), cell_um)
+        estimated = min(w * h for w, h in slide.osr.level_dimensions) > SAMPLED_ABOVE_PX
+        picture = _mosaic(slide, cell_um / mpp) if estimated else slide.overview(cell_um / mpp)
+        mask, _ = mask_of(picture, cell_um)
     except SlideError as error:
         return [error.finding(slide.path.name)]
-    area = float(mask.sum()) * (cell_um / 1000.0) ** 2
-    facts["tissue_share"] = round(float(mask.mean()), 4)
+    share = float(mask.mean())
+    area = share * slide.size[0] * slide.size[1] * (mpp / 1000.0) ** 2
+    facts["tissue_share"], facts["tissue_estimated"] = round(share, 4), estimated
     facts["tissue_mm2"] = round(area, 4) if believed else None
     if area >= MIN_TISSUE_MM2:
         return []
     sentence = "No stained tissue was found: the picture is blank, grey or black."
     hint = "Look at the slide; a mask, a fluorescence image or an empty scan cannot be used as H&E."
     return [_error(slide.path.name, FindingCode.NO_TISSUE, sentence, hint)]
+
+
+def _mosaic(slide: Slide, cell_px0: float) -> NDArray[np.uint8]:
+    """Windows spread evenly over a slide without low levels, side by side: reading all of it only to look for tissue takes minutes."""
+    cells = max(1, int(MOSAIC_PX / cell_px0))
+    places = [[round((side - cells * cell_px0) * i / (MOSAIC_SIDE - 1)) for i in range(MOSAIC_SIDE)] for side in slide.size]
+    rows = [np.concatenate([slide.read_scaled(x, y, cells, cells, cell_px0) for x in places[0]], axis=1) for y in places[1]]
+    return np.concatenate(rows)
 
 
 def _error(file: str, code: FindingCode, sentence: str, hint: str, where: str = "") -> Finding:

@@ -5,6 +5,8 @@ Crow FC. Summed-area tables for texture mapping. SIGGRAPH 1984.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -54,7 +56,7 @@ def _starts(side_px0: int, tile_px0: float, step_px0: float) -> NDArray[np.int64
     return starts[starts + tile_px0 <= side_px0 + 0.5]
 
 
-def _at(table: NDArray[np.float64], position: NDArray[np.float64]) -> NDArray[np.float64]:
+def _at(table: NDArray[np.float64], position: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Rows of a table at float positions, linear between rows, constant beyond its ends."""
     position = np.clip(position, 0.0, table.shape[0] - 1)
     low = np.minimum(np.floor(position).astype(np.int64), table.shape[0] - 2)

@@ -92,4 +92,4 @@ def encode_row(rows: NDArray[np.uint8], quality: int) -> Iterator[bytes]:
     padded = np.pad(rows, ((0, TILE - height), (0, -width % TILE), (0, 0)), mode="edge")
     for left in range(0, padded.shape[1], TILE):
         tile = np.ascontiguousarray(padded[:, left : left + TILE])
-        yield imagecodecs.jpeg8_encode(tile, level=quality, colorspace="rgb", outcolorspace="ycbcr", subsampling="420")
+        yield bytes(imagecodecs.jpeg8_encode(tile, level=quality, colorspace="rgb", outcolorspace="ycbcr", subsampling="420"))

@@ -92,7 +92,7 @@ class Slide:
         """
         height_out = width_out if height_out is None else height_out
         downsample = self.check_mpp(mpp)
-        return self._read_scaled(x0, y0, width_out, height_out, downsample)
+        return self.read_scaled(x0, y0, width_out, height_out, downsample)
 
     def tiles(self, grid: TileGrid, out_px: int, batch: int = 512) -> Iterator[Rgb]:
         """The tiles of a grid as batches (b, out_px, out_px, 3) uint8 RGB, in grid order, b <= batch.
@@ -114,11 +114,14 @@ class Slide:
         for top in range(0, height, per_block):
             for left in range(0, width, per_block):
                 rows, cols = min(per_block, height - top), min(per_block, width - left)
-                out[top : top + rows, left : left + cols] = self._read_scaled(left * cell_px0, top * cell_px0, cols, rows, cell_px0)
+                out[top : top + rows, left : left + cols] = self.read_scaled(left * cell_px0, top * cell_px0, cols, rows, cell_px0)
         return out
 
-    def read_level0(self, x: int, y: int, width: int, height: int, level: int = 0) -> Rgb:
+    def read_level(self, x: int, y: int, width: int, height: int, level: int = 0) -> Rgb:
         """(height, width, 3) uint8 RGB of `level`'s own pixels; x, y in px0. Error: SlideError TILE_UNREADABLE."""
+        return np.asarray(self._picture(x, y, width, height, level))
+
+    def _picture(self, x: int, y: int, width: int, height: int, level: int) -> Image.Image:
         try:
             rgba = self.osr.read_region((x, y), level, (width, height))
         except openslide.OpenSlideError as error:
@@ -132,7 +135,8 @@ class Slide:
             ) from error
         return on_white(rgba)
 
-    def _read_scaled(self, x0: float, y0: float, width: int, height: int, downsample: float) -> Rgb:
+    def read_scaled(self, x0: float, y0: float, width: int, height: int, downsample: float) -> Rgb:
+        """(height, width, 3) uint8 RGB from (x0, y0) px0 on, one pixel per `downsample` px0; for slides of unknown mpp. Prefer `read`."""
         level = self.best_level(downsample)
         ratio = downsample / self.levels[level]
         margin = math.ceil(FILTER_MARGIN * max(ratio, 1.0))
@@ -148,7 +152,7 @@ class Slide:
             _with_margin(low, high, margin, side) for low, high, side in zip((left, top), (right, bottom), self.osr.level_dimensions[level])
         )
         x0, y0, width, height = round(x_lv * scale), round(y_lv * scale), x_end - x_lv, y_end - y_lv
-        return Image.fromarray(self.read_level0(x0, y0, width, height, level)), x0 / scale, y0 / scale
+        return self._picture(x0, y0, width, height, level), x0 / scale, y0 / scale
 
     def _cut(self, grid: TileGrid, rows: NDArray[np.int64], out_px: int) -> Rgb:
         downsample = self.check_mpp(grid.tile_um / out_px)
@@ -163,7 +167,7 @@ class Slide:
             region, x_lv, y_lv = self._region(low[0], low[1], high[0], high[1], level, margin)
             for i in members:
                 x, y = corners[i] - (x_lv, y_lv)
-                out[i] = _resample(region, (x, y, x + side, y + side), (out_px, out_px))
+                out[i] = np.asarray(_resample(region, (x, y, x + side, y + side), (out_px, out_px)))
         return out
 
 
@@ -177,16 +181,14 @@ def header_mpp(osr: openslide.OpenSlide) -> tuple[float, float] | None:
     return (x, y) if math.isfinite(x) and math.isfinite(y) and x > 0 and y > 0 else None
 
 
-def on_white(rgba: Image.Image) -> Rgb:
-    """(height, width, 3) uint8: an RGBA picture laid on white (scanners leave unscanned parts transparent)."""
-    pixels = np.asarray(rgba)
-    alpha = pixels[..., 3]
-    rgb = np.ascontiguousarray(pixels[..., :3])
-    if alpha.min() == 255:
-        return rgb
+def on_white(rgba: Image.Image) -> Image.Image:
+    """An RGBA picture laid on white, as RGB (scanners leave unscanned parts transparent)."""
+    alpha = rgba.getchannel("A")
+    if alpha.getextrema() == (255, 255):
+        return rgba.convert("RGB")
     white = Image.new("RGB", rgba.size, (255, 255, 255))
-    white.paste(rgba, mask=rgba.getchannel("A"))
-    return np.asarray(white)
+    white.paste(rgba, mask=alpha)
+    return white
 
 
 def _open(path: Path) -> openslide.OpenSlide:
@@ -221,7 +223,7 @@ def _resample(region: Image.Image, box: tuple[float, float, float, float], size:
     A level's first pixel lies on a whole px0, so at the slide's edge a box can stand over by a fraction of a pixel: it is cut there.
     """
     box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(region.width)), min(box[3], float(region.height)))
-    whole = tuple(round(edge) for edge in box)
+    whole = (round(box[0]), round(box[1]), round(box[2]), round(box[3]))
     if (whole[2] - whole[0], whole[3] - whole[1]) == size and max(abs(a - b) for a, b in zip(box, whole)) < 1e-3:
         return region.crop(whole)
     return region.resize(size, Image.Resampling.BILINEAR, box=box)

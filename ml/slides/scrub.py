@@ -182,7 +182,11 @@ def _copy_plan(slide: Slide) -> _Base | None:
     clean_tables = None if tables is None else clean_jpeg(tables)
     if tables is not None and clean_tables is None:
         return None
-    options = {"photometric": "rgb", "compressionargs": {"outcolorspace": "ycbcr" if ycbcr else "rgb"}, "subsampling": subsampling}
+    options: dict[str, Any] = {
+        "photometric": "rgb",
+        "compressionargs": {"outcolorspace": "ycbcr" if ycbcr else "rgb"},
+        "subsampling": subsampling,
+    }
     if clean_tables is not None:
         options["jpegtables"] = clean_tables
     across = -(-slide.size[0] // side)
@@ -246,7 +250,7 @@ def _stream(
     """Encoded tiles of level 0, row by row, feeding the pyramid on the way."""
     x, y, width, height = box
     for row, top in enumerate(range(0, height, base.tile)):
-        pixels = slide.read_level0(x, y + top, width, min(base.tile, height - top))
+        pixels = slide.read_level(x, y + top, width, min(base.tile, height - top))
         if pyramid:
             pyramid.push(pixels)
         if progress:
@@ -262,7 +266,7 @@ def _same(slide: Slide, part: Path) -> bool:
                 for j in range(COMPARED_PER_SIDE):
                     x, y = (int(max(s - COMPARED_PX, 0) * k / (COMPARED_PER_SIDE - 1)) for s, k in zip(slide.size, (i, j)))
                     place = (x, y, COMPARED_PX, COMPARED_PX)
-                    if not np.array_equal(slide.read_level0(*place), copy.read_level0(*place)):
+                    if not np.array_equal(slide.read_level(*place), copy.read_level(*place)):
                         return False
     except SlideError:
         return False

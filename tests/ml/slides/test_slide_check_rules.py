@@ -32,6 +32,15 @@ def test_a_sound_slide_is_ready_and_its_facts_are_known(pyramid):
     assert report.facts["tissue_mm2"] == pytest.approx(np.pi * 0.245 * 0.1925, rel=0.06)
 
 
+def test_on_a_large_slide_without_low_levels_the_tissue_is_estimated(pyramid, monkeypatch):
+    exact = check_slide(pyramid).facts
+    monkeypatch.setattr("ml.slides.check.SAMPLED_ABOVE_PX", 1000)
+    monkeypatch.setattr("ml.slides.check.MOSAIC_PX", 100)
+    estimate = check_slide(pyramid).facts
+    assert (exact["tissue_estimated"], estimate["tissue_estimated"]) == (False, True)
+    assert estimate["tissue_mm2"] == pytest.approx(exact["tissue_mm2"], rel=0.15)
+
+
 def test_identifiers_are_named_by_field_and_never_repeated(svs, patient):
     report = check_slide(svs)
     assert report.state == "ready"
