@@ -48,6 +48,36 @@ REAL = (
     "tcga_brca_pfi",
     "tcga_luad_os",
 )
+DELAYED_EDGE = ("delayed_entry_at_event_time", "delayed_entry_empties", "delayed_entry_gap_censored")
+ONE_SUBJECT = ("one_subject_censored", "one_subject_event")
+UNGROUPED = (*DELAYED_EDGE, *ONE_SUBJECT, "concordance_ties", "median_half_rounding", "separation")
+RUNS_OFF = ("no_events_in_group", "separation")  # README: only loglik, LR and score test can be compared
+
+
+def _but(*left_out: str) -> tuple[str, ...]:
+    return tuple(name for name in EDGE + REAL if name not in left_out)
+
+
+# Which sets have which part of the reference; `test_the_lists_agree_with_the_files` holds them against the files.
+WITH = {
+    "km_overall": _but(*DELAYED_EDGE),
+    "km": _but(*UNGROUPED),
+    "cox": _but(*DELAYED_EDGE, *ONE_SUBJECT, "all_censored"),
+    "delayed_entry": (*DELAYED_EDGE, *REAL),
+    "weighted": ("weights_fractional", "weights_whole", "gbsg2"),
+    "competing_risks": ("competing_risks", "competing_risks_one_cause_absent", "gbsg2", "ncctg_lung", "tcga_blca_os", "tcga_brca_os"),
+}
+COX_FINITE = tuple(name for name in WITH["cox"] if name not in RUNS_OFF)
+
+# Parts of the reference without a counterpart here, as "level: key", and why.
+NOT_COVERED = {
+    "file: lasso": "there is no LASSO model here; the path is scikit-survival's Coxnet where a screen needs it",
+    "weighted: km_default": "with fractional weights R turns to the infinitesimal jackknife; ours is Greenwood (compared: km_greenwood). "
+    "With whole weights both are the same and compared",
+    "cmprsk: gray_test": "no page compares incidences between groups yet",
+    "cmprsk: fine_gray_cause1": "no page models a subdistribution hazard yet; cause-specific Cox is compared",
+    "cmprsk: var": "the standard error shown is R survival's; cmprsk's differs by 0.1 to 1% (README, trap 10). Estimates are compared",
+}
 
 
 def number(value: object) -> float:

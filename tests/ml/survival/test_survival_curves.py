@@ -5,6 +5,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ml.survival.competing_risks import cumulative_incidence
 from ml.survival.data import SurvivalDataError, build_outcomes, merge_near_ties, prepare
 from ml.survival.kaplan_meier import kaplan_meier, kaplan_meier_by_group
 from ml.survival.logrank import adjust, logrank, pairwise_logrank, trend
@@ -208,3 +209,25 @@ def test_outcomes_leave_out_what_is_missing_and_say_so():
     with pytest.raises(SurvivalDataError) as refused:
         build_outcomes(["p1", "p1"], [1, 2], [1, 0], "OS")
     assert refused.value.code == "patient_twice"
+
+
+@settings(deadline=None, max_examples=40)
+@given(subjects)
+def test_incidences_and_survival_share_out_the_whole(rows):
+    time, event, other = columns(rows)
+    cause = event * (1 + other % 2)
+    found = cumulative_incidence(time, cause)
+    np.testing.assert_allclose(found.event_free + found.incidence.sum(axis=0), 1, atol=1e-12)
+    np.testing.assert_allclose(found.event_free, kaplan_meier(time, event).survival, atol=1e-12)
+    assert (np.diff(found.incidence, axis=1) >= 0).all()
+
+
+def test_a_single_cause_is_one_minus_the_curve():
+    time, event = [1, 2, 2, 3, 5], [1, 0, 1, 1, 0]
+    found = cumulative_incidence(time, event)
+    curve = kaplan_meier(time, event)
+    np.testing.assert_allclose(found.incidence[0], 1 - curve.survival)
+    assert (found.incidence[1] == 0).all()
+    with pytest.raises(SurvivalDataError) as refused:
+        cumulative_incidence([1, 2], [1, 3])
+    assert refused.value.code == "unknown_cause"
