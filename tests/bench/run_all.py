@@ -10,18 +10,15 @@ HERE = Path(__file__).resolve().parent
 REPORT = HERE.parents[1] / "docs" / "results" / "bench.md"
 HEAD = """# Benchmarks
 
-Written by `make bench`: our path beside the tool that one would otherwise take, same data, same threads, results checked equal in the same run.
-A figure counts as a ratio on one machine: {machine}.
+Written by `make bench`: our path beside the tool that one would otherwise take, same data, same threads, results checked equal in the
+same run. A figure counts as a ratio on one machine: {machine}.
 """
 
 
 def machine() -> str:
     cpuinfo = Path("/proc/cpuinfo")
-    names = (
-        [line.split(":", 1)[1].strip() for line in cpuinfo.read_text().splitlines() if line.startswith("model name")]
-        if cpuinfo.exists()
-        else []
-    )
+    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
+    names = [line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")]
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
