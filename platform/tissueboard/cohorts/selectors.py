@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from django.db.models import Count, F, Q
+from django.db.models import Count, OuterRef, Q, Subquery
 
 from tissueboard.errors import NotVisible
 
@@ -14,16 +14,14 @@ from .models import Cohort, Endpoint, Membership, Patient
 
 def cohorts_for(user: Any, role: str = Role.VIEWER) -> ScopedQuerySet:
     """Cohorts where the user holds the role or a higher one, with counts of patients and ready slides and her role."""
-    return (
-        Cohort.objects.visible_to(user, role)
-        .annotate(
-            n_patients=Count("patients", distinct=True),
-            n_slides=Count("patients__samples__slides", distinct=True),
-            n_ready=Count("patients__samples__slides", distinct=True, filter=Q(patients__samples__slides__state="ready")),
-            n_attention=Count("patients__samples__slides", distinct=True, filter=Q(patients__samples__slides__state="needs attention")),
-            my_role=F("memberships__role"),
-        )
-        .filter(memberships__user=user)
+    mine = Membership.objects.filter(cohort=OuterRef("pk"), user_id=getattr(user, "pk", None))
+    return Cohort.objects.visible_to(user, role).annotate(
+        n_patients=Count("patients", distinct=True),
+        n_slides=Count("patients__samples__slides", distinct=True),
+        n_ready=Count("patients__samples__slides", distinct=True, filter=Q(patients__samples__slides__state="ready")),
+        n_attention=Count("patients__samples__slides", distinct=True, filter=Q(patients__samples__slides__state="needs attention")),
+        # A sub-query, not a join: a join over the members would give a row per member, each with that member's role.
+        my_role=Subquery(mine.values("role")[:1]),
     )
 
 

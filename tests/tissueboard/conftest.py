@@ -1,0 +1,3 @@
+"""Named people for all tests of the platform."""
+
+from people import people  # noqa: F401
