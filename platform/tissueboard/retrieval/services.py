@@ -192,7 +192,7 @@ def _as_set(niches: list[Niche]) -> Any:
 
     from ml.types import NicheSet
 
-    vectors = np.array([n.vector.to_numpy() if hasattr(n.vector, "to_numpy") else n.vector for n in niches], dtype=np.float32)
+    vectors = np.array([n.vector for n in niches], dtype=np.float32)
     weights = np.array([n.weight for n in niches], dtype=np.float64)
     boxes = np.array([[n.x, n.y, n.width, n.height] for n in niches], dtype=np.float64)
     return NicheSet(vectors, weights / weights.sum(), boxes)

@@ -1,0 +1,141 @@
+"""The main job from simulated slides to maps, niches, risks and similar cases, with every number's source."""
+
+import numpy as np
+import pytest
+
+from reference_six import HEX_CONFIG
+from tissueboard.accounts.models import User
+from tissueboard.cohorts.models import Patient
+from tissueboard.jobs.models import Job
+from tissueboard.model_registry.models import Member, ModelVersion
+from tissueboard.model_registry.services import choose_fold, hash_of
+from tissueboard.pipelines.services import plan_case, run_pipeline
+from tissueboard.predictions.maps import card, limits, load_map
+from tissueboard.predictions.models import Prediction
+from tissueboard.predictions.risk_view import risk_of_patient
+from tissueboard.predictions.selectors import maps_of_slide
+from tissueboard.retrieval.models import Niche
+from tissueboard.retrieval.services import similar_cases
+from tissueboard.slides.models import Slide
+
+pytestmark = pytest.mark.django_db
+
+
+@pytest.fixture
+def manager(reference):
+    return User.objects.get(username="manager")
+
+
+def test_every_job_of_the_chain_succeeded_once(reference):
+    assert [(j.kind, j.state, j.error_sentence, j.traceback) for j in Job.objects.exclude(state="succeeded")] == []
+    n = Patient.objects.count()
+    counts = {kind: Job.objects.filter(kind=kind).count() for kind in ("predictions.virtual_map", "retrieval.niches", "predictions.fit_risk")}
+    assert counts == {"predictions.virtual_map": n, "retrieval.niches": n, "predictions.fit_risk": 1}
+
+
+def test_maps_know_their_pitch_their_source_and_their_fold(reference, manager):
+    for slide in Slide.objects.all():
+        (prediction,) = maps_of_slide(manager, slide)
+        virtual = load_map(prediction)
+        assert virtual.values.shape[0] == len(virtual.names) == 40 and virtual.pitch_um == pytest.approx(56, rel=0.02)
+        assert np.isfinite(virtual.values).any() and np.nanmin(virtual.values) >= 0
+        assert prediction.version.label == "trained on simulated tissue"
+        assert prediction.inputs == {"working slide": slide.working_sha256, "weights": prediction.version.sha256}
+        assert prediction.code_version and not prediction.in_sample
+        # The fold that made it never saw her.
+        digest = hash_of(slide.sample.patient)
+        assert not Member.objects.filter(version=prediction.version, fold=prediction.fold, patient_hash=digest).exists()
+        assert Member.objects.filter(version=prediction.version, patient_hash=digest).exists()
+
+
+def test_a_patient_whom_no_fold_saw_gets_the_mean_and_one_whom_all_saw_is_in_sample(reference):
+    version = ModelVersion.objects.get(family="hex")
+    fresh = Patient.objects.create(cohort=reference, code="never seen")
+    assert choose_fold(version, fresh, 2).fold is None
+    for fold in (0, 1):
+        Member.objects.create(version=version, fold=fold, patient_hash=hash_of(fresh))
+    assert choose_fold(version, fresh, 2).in_sample
+
+
+def test_limits_and_card_are_kept_for_every_marker(reference):
+    version = ModelVersion.objects.get(family="hex")
+    assert set(limits(version)) == set(card(version)) == set(version.panel)
+    assert all(low < high for low, high in limits(version).values())
+    assert all(row["locked"] == (row["r2"] is None or row["r2"] < 0.10) for row in card(version).values())
+    assert not card(version)["Pan-Cytokeratin"]["locked"]
+
+
+def test_risks_are_out_of_fold_and_carry_their_reference(reference, manager):
+    for patient in Patient.objects.filter(endpoints__name="OS"):
+        view = risk_of_patient(manager, patient)
+        assert view.why_none == "" and view.held_out
+        assert 0 <= view.lower <= view.probability <= view.upper <= 1
+        assert (view.reference_n, view.reference_events) == (6, 6) and view.group in ("higher", "lower")
+        assert 0 < view.permutation_p <= 1 and view.c_lower <= view.c_index <= view.c_upper
+        assert view.version.cohorts.get() == reference
+
+
+def test_the_nearest_tissue_is_the_one_that_a_plain_loop_finds(reference, manager):
+    from ml.transport.wasserstein import wasserstein2
+
+    slides = list(Slide.objects.all())
+    query = slides[0]
+    sets = {}
+    for slide in slides:
+        niches = list(Niche.objects.filter(slide=slide).order_by("rank"))
+        weights = np.array([n.weight for n in niches])
+        sets[slide.pk] = (np.array([n.vector for n in niches], dtype=np.float32), weights / weights.sum())
+    expected = sorted((wasserstein2(*sets[query.pk], *sets[s.pk]), s.pk) for s in slides[1:])
+    found = similar_cases(manager, query, k=3)
+    assert [(h.slide.pk, pytest.approx(h.distance)) for h in found.hits] == [(pk, d) for d, pk in expected[:3]]
+    assert found.n_candidates == 5 and 3 <= found.n_fully_compared <= 5
+    for hit in found.hits:
+        assert hit.patient != query.sample.patient and 0 <= hit.percentile <= 100
+        assert hit.matches and sum(pair.mass for pair in hit.matches) <= 1 + 1e-9
+        assert hit.outcome.name == "OS" and hit.treatments
+
+
+def test_a_stranger_finds_nobody_and_nothing(reference):
+    outsider = User.objects.get(username="outsider")
+    slide = Slide.objects.first()
+    assert similar_cases(outsider, slide).hits == [] and maps_of_slide(outsider, slide) == []
+    assert risk_of_patient(outsider, slide.sample.patient).probability is None
+
+
+def test_asking_twice_for_the_case_pipeline_runs_nothing_twice(reference, manager):
+    slide = Slide.objects.first()
+    before = Job.objects.count()
+    jobs = run_pipeline(manager, "case", slides=[slide])
+    assert {j.kind for j in jobs} == {"predictions.virtual_map", "retrieval.niches", "predictions.risk"}
+    assert Job.objects.count() == before + 1, "only the risk of one patient is new; map and niches were there"
+
+
+def test_a_plan_says_what_cannot_run_and_why(reference, manager):
+    from tissueboard.cohorts.services import create_cohort
+
+    other = create_cohort(manager, "no models here")
+    slide = Slide.objects.first()
+    patient = Patient.objects.create(cohort=other, code="new")
+    slide.sample.patient = patient
+    steps = {p.step.kind: p for p in plan_case(manager, slide)}
+    assert steps["predictions.virtual_map"].version is not None
+    assert steps["predictions.risk"].version is None and "no model of the family cox_summary" in steps["predictions.risk"].why_not
+
+
+def test_sending_a_finished_training_again_changes_nothing(reference):
+    """A second delivery of a stage finds its jobs and makes no second version."""
+    from tissueboard.pipelines.reference import train_reference
+
+    versions = ModelVersion.objects.count()
+    train_reference(None, [reference], name="six", config=HEX_CONFIG)
+    assert ModelVersion.objects.count() == versions and not Job.objects.exclude(state="succeeded").exists()
+
+
+def test_predictions_of_one_slide_are_unique_per_kind_and_version(reference):
+    from django.db import IntegrityError, transaction
+
+    first = Prediction.objects.filter(kind="virtual map").first()
+    with pytest.raises(IntegrityError), transaction.atomic():
+        Prediction.objects.create(
+            kind=first.kind, patient=first.patient, slide=first.slide, version=first.version, job=first.job, inputs={}, code_version="x"
+        )
