@@ -1,0 +1,96 @@
+"""Pictures and values of one channel of a virtual map, for the viewer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.http import HttpRequest, HttpResponse, JsonResponse
+from django.views.decorators.cache import cache_control
+from django.views.decorators.http import require_safe
+
+from frontend.pages.access import signed_in
+from tissueboard.accounts.audit import record
+from tissueboard.errors import NotVisible, TissueboardError
+from tissueboard.predictions.selectors import get_prediction
+
+from .viewer import Marker, map_view
+
+cached = cache_control(private=True, max_age=3600)
+
+
+def _map_of(request: HttpRequest, patient_id: int, prediction_id: int) -> Any:
+    """The prediction behind an address; NotVisible unless it is a virtual map of just this patient."""
+    prediction = get_prediction(request.user, prediction_id)
+    if prediction.patient_id != patient_id or prediction.kind != "virtual map":
+        raise NotVisible("map")
+    return prediction
+
+
+def _open_channel(request: HttpRequest, patient_id: int, prediction_id: int, channel: int) -> tuple[Any, Marker]:
+    """Prediction and marker of a channel that may be shown; a locked marker is refused here too, not only in the list."""
+    prediction = _map_of(request, patient_id, prediction_id)
+    markers = map_view(patient_id, prediction).markers
+    if channel >= len(markers):
+        raise NotVisible("marker")
+    marker = markers[channel]
+    if marker.locked:
+        sentence = f"{marker.name} is not shown: {marker.reason}."
+        raise TissueboardError("MARKER_LOCKED", sentence, "Choose another marker.", status=409)
+    return prediction, marker
+
+
+@signed_in
+@cached
+@require_safe
+def map_png(request: HttpRequest, patient_id: int, prediction_id: int, channel: int) -> HttpResponse:
+    """One pixel per cell, colours between the fixed limits of the reference, nothing where there is no tissue."""
+    from frontend.figures.maps import channel_png
+    from tissueboard.predictions.maps import load_map
+
+    prediction, marker = _open_channel(request, patient_id, prediction_id, channel)
+    record(
+        request.user,
+        f"read map {marker.name}"[:40],
+        prediction,
+        cohort_id=prediction.patient.cohort_id,
+        patient_code=prediction.patient.code,
+    )
+    values = load_map(prediction).values[channel]
+    return HttpResponse(channel_png(values, float(marker.low or 0.0), float(marker.high or 0.0)), content_type="image/png")
+
+
+@signed_in
+@cached
+@require_safe
+def map_values(request: HttpRequest, patient_id: int, prediction_id: int, channel: int) -> JsonResponse:
+    """The numbers under the picture: {name, unit, rows, cols, values (row by row, null without tissue), far (cells out of range)}."""
+    import numpy as np
+
+    from tissueboard.predictions.maps import load_map
+
+    prediction, marker = _open_channel(request, patient_id, prediction_id, channel)
+    virtual = load_map(prediction)
+    values = virtual.values[channel]
+    known = np.isfinite(values)
+    rounded = np.round(np.where(known, values, 0.0).astype(float), 3)
+    flat = [float(v) if k else None for v, k in zip(rounded.ravel(), known.ravel())]
+    far = np.flatnonzero(virtual.out_of_range > 1).tolist() if virtual.out_of_range is not None else []
+    rows, cols = values.shape
+    return JsonResponse({"name": marker.name, "unit": virtual.unit, "rows": rows, "cols": cols, "values": flat, "far": far})
+
+
+@signed_in
+@cached
+@require_safe
+def map_range(request: HttpRequest, patient_id: int, prediction_id: int) -> HttpResponse:
+    """Stripes over the cells that lie outside what the model was trained on."""
+    import numpy as np
+
+    from frontend.figures.maps import hatch_png
+    from tissueboard.predictions.maps import load_map
+
+    virtual = load_map(_map_of(request, patient_id, prediction_id))
+    if virtual.out_of_range is None:
+        raise TissueboardError("RANGE_UNKNOWN", "This map does not say where it is out of range.", "Make the map again.", status=409)
+    far = np.nan_to_num(virtual.out_of_range, nan=0.0) > 1
+    return HttpResponse(hatch_png(far), content_type="image/png")

@@ -1,0 +1,76 @@
+"""Block 4: her absolute risk, in the context of the reference cohort's curves."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+from frontend.figures.risk import RiskStrip, draw_strip
+from frontend.figures.survival import DAYS_PER_MONTH, SurvivalFigure, survival_figure
+from frontend.figures.svg_km import draw
+from tissueboard.errors import TissueboardError
+from tissueboard.predictions.risk_view import RiskView
+
+from .source import Source, source_of
+
+WIDE, PHONE = 620.0, 340.0
+
+
+@dataclass(frozen=True)
+class RiskBlock:
+    """view: the numbers. km_wide, km_phone, strip: SVG, "" where nothing is drawn. no_curves: why there are no curves."""
+
+    view: RiskView
+    horizon: str
+    strip: str
+    figure: SurvivalFigure | None
+    km_wide: str
+    km_phone: str
+    no_curves: str
+    source: Source | None
+
+
+def risk_block(user: Any, patient: Any) -> RiskBlock:
+    """The risk of a patient that the user may see, with the two risk groups of its reference cohort."""
+    from tissueboard.predictions.risk_view import risk_of_patient
+
+    view = risk_of_patient(user, patient)
+    horizon = f"{view.horizon_days / DAYS_PER_MONTH:.0f} months" if view.horizon_days else ""
+    strip = ""
+    if view.probability is not None and view.lower is not None and view.upper is not None:
+        strip = draw_strip(RiskStrip(view.probability, view.lower, view.upper, horizon))
+    figure, no_curves = _context(user, patient, view)
+    return RiskBlock(
+        view=view,
+        horizon=horizon,
+        strip=strip,
+        figure=figure,
+        km_wide=draw(figure, WIDE) if figure else "",
+        km_phone=draw(figure, PHONE) if figure else "",
+        no_curves=no_curves,
+        source=source_of(view.prediction, *_more(view)) if view.prediction is not None else None,
+    )
+
+
+def _context(user: Any, patient: Any, view: RiskView) -> tuple[SurvivalFigure | None, str]:
+    """The reference cohort's curves by risk group; her group is marked only where her risk is shown."""
+    from tissueboard.outcomes.services import survival
+
+    if view.version is None:
+        return None, ""
+    try:
+        result = survival(user, patient.cohort, view.endpoint, "risk")
+    except TissueboardError as error:
+        return None, error.sentence
+    marked = f"{view.group} risk" if view.probability is not None else None
+    return survival_figure(result, marked=marked, horizon_days=view.horizon_days), ""
+
+
+def _more(view: RiskView) -> list[tuple[str, str]]:
+    facts = view.prediction.facts if view.prediction is not None else {}
+    told = [("Reference", str(facts.get("reference", ""))), ("Protein map by", str(facts.get("map_version", "")))]
+    if view.cut is not None:
+        told.append(("Cut between the groups", f"{view.cut:.3f} on the score, declared beforehand"))
+    if view.score is not None:
+        told.append(("Her score", f"{view.score:.3f}"))
+    return [(name, value) for name, value in told if value]

@@ -1,0 +1,92 @@
+"""Background work: the list, one job with its timeline and progress, cancel and try again."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from django.contrib import messages
+from django.http import HttpRequest, HttpResponse
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_POST, require_safe
+
+from tissueboard.cohorts.access import Role
+from tissueboard.cohorts.selectors import cohorts_for
+from tissueboard.jobs import selectors, services
+from tissueboard.jobs.models import ACTIVE, UNDONE, WAITING, State
+
+from .access import signed_in
+from .cohorts import page_of
+
+LIVE = (*WAITING, *ACTIVE)
+
+
+@signed_in
+@require_safe
+def jobs(request: HttpRequest) -> HttpResponse:
+    """Jobs of my cohorts, newest first; the list refreshes itself while something is under way."""
+    state = request.GET.get("state", "")
+    rows = selectors.list_jobs(request.user)
+    if state == "open":
+        rows = rows.filter(state__in=LIVE)
+    elif state in State.values:
+        rows = rows.filter(state=state)
+    page = page_of(request, rows)
+    context = {"rows": page, "state": state, "states": State.values, "live": any(job.state in LIVE for job in page)}
+    return render(request, "parts/job_rows.html" if request.htmx else "pages/jobs.html", context)
+
+
+@signed_in
+@require_safe
+def job(request: HttpRequest, job_id: int) -> HttpResponse:
+    """One job: what it does, how far it is, what it waits for, what it made, and every change of its state."""
+    found = selectors.get_job(request.user, job_id)
+    return render(request, "parts/job_body.html" if request.htmx else "pages/job.html", job_context(request.user, found))
+
+
+def job_context(user: Any, job: Any) -> dict[str, Any]:
+    """What the page shows of a job; the traceback goes to staff only."""
+    mine = {c.pk for c in cohorts_for(user, Role.CONTRIBUTOR)}
+    may_change = all(c.pk in mine for c in job.cohorts.all())
+    status = selectors.status(job)
+    expected = status["expected_seconds"]
+    return {
+        "job": job,
+        "status": status,
+        "expected": duration(expected) if expected is not None else "",
+        "took": duration((job.finished_at - job.started_at).total_seconds()) if job.started_at and job.finished_at else "",
+        "live": job.state in LIVE,
+        "may_cancel": may_change and job.state in (*WAITING, State.RUNNING),
+        "may_retry": may_change and job.state in UNDONE,
+        "timeline": selectors.timeline(user, job),
+        "needs": selectors.needs(user, job),
+        "outputs": selectors.outputs(user, job),
+        "show_traceback": user.is_staff and job.traceback,
+    }
+
+
+def duration(seconds: float) -> str:
+    """Seconds as people say them."""
+    if seconds < 1:
+        return "less than a second"
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+@signed_in
+@require_POST
+def job_cancel(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Cancels a waiting job at once, a running one at its next sign of progress."""
+    found = services.cancel(request.user, selectors.get_job(request.user, job_id))
+    said = "cancelled" if found.state == State.CANCELLED else "told to stop; it does so at its next step"
+    messages.success(request, f"Job {found.pk} is {said}.")
+    return redirect("job", job_id=found.pk)
+
+
+@signed_in
+@require_POST
+def job_retry(request: HttpRequest, job_id: int) -> HttpResponse:
+    """Starts an undone job again."""
+    found = services.retry(request.user, selectors.get_job(request.user, job_id))
+    messages.success(request, f"Job {found.pk} was started again.")
+    return redirect("job", job_id=found.pk)

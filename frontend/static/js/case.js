@@ -1,0 +1,127 @@
+// Block 5 of the case page: the slide, its overlay, the colour bar and the value under the pointer.
+"use strict";
+
+(function () {
+  const root = document.querySelector("[data-viewer]");
+  if (root) startViewer(root);
+  followRail();
+
+  function startViewer(root) {
+    const slide = JSON.parse(root.dataset.slide);
+    const map = root.dataset.map ? JSON.parse(root.dataset.map) : null;
+    const find = (selector) => root.querySelector(selector);
+    const viewer = new tissueboard.SlideViewer(find("[data-osd]"), slide, {
+      navigator: true,
+      scale: find("[data-scale]"),
+      message: find("[data-message]"),
+      onKey: (key) => onKey(key),
+    });
+    tissueboard.main = viewer;
+    const zooms = { in: () => viewer.osd.viewport.zoomBy(1.5), out: () => viewer.osd.viewport.zoomBy(1 / 1.5), home: () => viewer.osd.viewport.goHome() };
+    root.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", () => zooms[button.dataset.zoom]()));
+    if (!map) return;
+
+    const opacity = find("#opacity");
+    const on = find("#overlay-on");
+    const range = find("#range-on");
+    const readOut = find("[data-read-out]");
+    const number = (value) => value.toFixed(2).replace("-", "−");
+    let values = null;
+    let asked = 0;
+
+    function show(channel) {
+      const marker = map.markers[channel];
+      if (!marker || marker.locked) return;
+      tissueboard.marker = { channel, name: marker.name, prediction: map.prediction };
+      root.dataset.marker = marker.name;
+      find("[data-bar-name]").textContent = marker.name;
+      find("[data-bar-low]").textContent = number(marker.low);
+      find("[data-bar-high]").textContent = number(marker.high);
+      viewer.overlay(map, channel);
+      loadValues(channel);
+      document.dispatchEvent(new CustomEvent("tissueboard:marker"));
+    }
+
+    async function loadValues(channel) {
+      const mine = ++asked;
+      values = null;
+      readOut.textContent = "Point at the tissue to read a value.";
+      try {
+        const answer = await fetch(map.values.replace("{channel}", channel), { headers: { accept: "application/json" } });
+        const body = await answer.json();
+        if (mine !== asked) return;
+        if (answer.ok) {
+          values = body;
+          values.far = new Set(body.far);
+        } else readOut.textContent = body.sentence;
+      } catch {
+        if (mine === asked) readOut.textContent = "The values under the pointer could not be loaded.";
+      }
+    }
+
+    function read(event) {
+      if (!values || !viewer.osd.world.getItemCount()) return;
+      const at = viewer.px0(event);
+      const col = Math.floor((at.x - map.origin[0]) / map.step);
+      const row = Math.floor((at.y - map.origin[1]) / map.step);
+      const inside = row >= 0 && col >= 0 && row < values.rows && col < values.cols;
+      const value = inside ? values.values[row * values.cols + col] : null;
+      const far = inside && values.far.has(row * values.cols + col);
+      readOut.textContent =
+        value === null ? "No tissue here." : `${values.name} ${number(value)} (${values.unit})${far ? ", out of the model’s range" : ""}`;
+    }
+
+    function setOpacity(percent) {
+      opacity.value = Math.min(100, Math.max(0, percent));
+      find("output").textContent = `${opacity.value}%`;
+      viewer.opacity = opacity.value / 100;
+      viewer.apply();
+    }
+
+    function apply() {
+      viewer.shown = on.checked;
+      viewer.hatched = range.checked;
+      viewer.apply();
+    }
+
+    function onKey(key) {
+      if (key === "o") on.checked = !on.checked;
+      else if (key === "h" && !range.disabled) range.checked = !range.checked;
+      else if (key === "[") setOpacity(Number(opacity.value) - 10);
+      else if (key === "]") setOpacity(Number(opacity.value) + 10);
+      apply();
+    }
+
+    opacity.addEventListener("input", () => setOpacity(Number(opacity.value)));
+    on.addEventListener("change", apply);
+    range.addEventListener("change", apply);
+    find("[data-osd]").addEventListener("pointermove", read);
+    find("[data-marker-box]").addEventListener("marker", (event) => show(event.detail.channel));
+    const first = find('[role=option][aria-selected="true"]');
+    if (first) show(Number(first.dataset.channel));
+  }
+
+  // The rail says which block is being read.
+  function followRail() {
+    const links = new Map([...document.querySelectorAll(".rail a")].map((link) => [link.hash.slice(1), link]));
+    if (!links.size) return;
+    const seen = new Set();
+    const observer = new IntersectionObserver(
+      (entries) => {
+        for (const entry of entries) seen[entry.isIntersecting ? "add" : "delete"](entry.target.id);
+        let found = false;
+        for (const [id, link] of links) {
+          if (!found && seen.has(id)) {
+            link.setAttribute("aria-current", "true");
+            found = true;
+          } else link.removeAttribute("aria-current");
+        }
+      },
+      { rootMargin: "-10% 0px -60% 0px" },
+    );
+    for (const id of links.keys()) {
+      const block = document.getElementById(id);
+      if (block) observer.observe(block);
+    }
+  }
+})();

@@ -1,0 +1,182 @@
+// One slide in OpenSeadragon with at most one map over it, a scale bar and numbered boxes.
+// Everything it needs comes in a plain object (from a data- attribute): {dzi, mpp, width, height, map}.
+"use strict";
+
+window.tissueboard = window.tissueboard || {};
+
+(function () {
+  const NICE = [1, 2, 5];
+
+  // OpenSeadragon would write a <style> element, which the page's security policy refuses; the rule is in viewer.css.
+  function keepStyleOut() {
+    if (!document.querySelector("style[data-openseadragon-mobile-css]")) {
+      const mark = document.createElement("style");
+      mark.setAttribute("data-openseadragon-mobile-css", "true");
+      document.head.append(mark);
+    }
+  }
+
+  function niceLength(largest) {
+    const power = 10 ** Math.floor(Math.log10(largest));
+    const factor = NICE.filter((f) => f * power <= largest).pop() || 1;
+    return factor * power;
+  }
+
+  function lengthText(um) {
+    return um >= 1000 ? `${um / 1000} mm` : `${um} µm`;
+  }
+
+  class SlideViewer {
+    // host: the element to fill. slide: the plain object. options: {navigator, scale (element), message (element)}
+    constructor(host, slide, options = {}) {
+      keepStyleOut();
+      this.slide = slide;
+      this.options = options;
+      this.opacity = 0.6;
+      this.shown = true;
+      this.hatched = true;
+      OpenSeadragon.setString("GestureHints.Scroll", "Click the slide, then the wheel zooms");
+      this.osd = OpenSeadragon({
+        element: host,
+        tileSources: slide.dzi,
+        drawer: "canvas",
+        showNavigationControl: false,
+        showNavigator: Boolean(options.navigator),
+        navigatorPosition: "BOTTOM_RIGHT",
+        navigatorSizeRatio: 0.16,
+        cooperativeGestures: true,
+        gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
+        maxZoomPixelRatio: 4,
+        visibilityRatio: 0.4,
+        minZoomImageRatio: 0.7,
+        animationTime: matchMedia("(prefers-reduced-motion: reduce)").matches ? 0 : 0.5,
+      });
+      this.ready = new Promise((resolve, reject) => {
+        this.osd.addOnceHandler("open", resolve);
+        this.osd.addOnceHandler("open-failed", (event) => reject(new Error(event.message)));
+      });
+      this.ready.then(() => this.drawScale(), () => this.say("The slide could not be opened. Reload the page; its link may have expired."));
+      for (const event of ["update-viewport", "resize"]) {
+        this.osd.addHandler(event, () => this.drawScale());
+      }
+      this.osd.addHandler("canvas-key", (event) => this.key(event));
+      // The wheel belongs to the page until somebody takes hold of the slide.
+      this.osd.canvas.addEventListener("focus", () => this.osd.setCooperativeGestures(matchMedia("(pointer: coarse)").matches));
+      this.osd.canvas.addEventListener("blur", () => this.osd.setCooperativeGestures(true));
+      this.osd.addHandler("tile-load-failed", () => this.say("Some parts of the slide could not be loaded. Reload the page."));
+    }
+
+    say(text) {
+      if (this.options.message) {
+        this.options.message.textContent = text;
+        this.options.message.hidden = false;
+      }
+    }
+
+    // Rectangle in px0 -> rectangle of the viewport.
+    place(x, y, width, height) {
+      return this.osd.world.getItemAt(0).imageToViewportRectangle(x, y, width, height);
+    }
+
+    picture(url, name) {
+      const image = document.createElement("img");
+      image.className = "map-picture";
+      image.alt = "";
+      image.dataset.layer = name;
+      image.addEventListener("error", () => this.say("The map of this marker could not be loaded."));
+      image.addEventListener("load", () => image.setAttribute("data-loaded", "true"));
+      image.src = url;
+      return image;
+    }
+
+    // Draws channel of a map ({png, origin, step, rows, cols, range}) in place of the one before.
+    async overlay(map, channel) {
+      await this.ready;
+      this.clearMap();
+      if (!map) return;
+      const where = this.place(map.origin[0], map.origin[1], map.cols * map.step, map.rows * map.step);
+      this.map = this.picture(map.png.replace("{channel}", channel), "map");
+      this.osd.addOverlay({ element: this.map, location: where });
+      if (map.range) {
+        this.hatch = this.picture(map.range, "hatch");
+        this.osd.addOverlay({ element: this.hatch, location: where });
+      }
+      this.apply();
+    }
+
+    clearMap() {
+      for (const layer of [this.map, this.hatch]) {
+        if (layer) this.osd.removeOverlay(layer);
+      }
+      this.map = this.hatch = null;
+    }
+
+    apply() {
+      if (this.map) {
+        this.map.style.opacity = this.opacity;
+        this.map.style.visibility = this.shown ? "visible" : "hidden";
+      }
+      if (this.hatch) this.hatch.style.visibility = this.shown && this.hatched ? "visible" : "hidden";
+    }
+
+    // boxes: [{n, colour, box: [x, y, width, height] in px0}]
+    async boxes(boxes) {
+      await this.ready;
+      for (const old of this.drawn || []) this.osd.removeOverlay(old);
+      this.drawn = boxes.map((one) => {
+        const element = document.createElement("div");
+        element.className = "niche-box";
+        element.style.color = one.colour;
+        const label = document.createElement("span");
+        const number = document.createElement("b");
+        number.textContent = one.n;
+        label.append(number);
+        element.append(label);
+        this.osd.addOverlay({ element, location: this.place(...one.box) });
+        return element;
+      });
+    }
+
+    async lookAt(box) {
+      await this.ready;
+      const around = 3 * Math.max(box[2], box[3]);
+      const x = box[0] + box[2] / 2 - around / 2;
+      const y = box[1] + box[3] / 2 - around / 2;
+      this.osd.viewport.fitBounds(this.place(x, y, around, around));
+    }
+
+    drawScale() {
+      const bar = this.options.scale;
+      const item = this.osd.world.getItemAt(0);
+      if (!bar || !item || !this.slide.mpp) return;
+      const screenPerPx0 = item.viewportToImageZoom(this.osd.viewport.getZoom(true));
+      const um = niceLength((120 / screenPerPx0) * this.slide.mpp);
+      bar.querySelector("span").textContent = lengthText(um);
+      bar.querySelector("i").style.width = `${(um / this.slide.mpp) * screenPerPx0}px`;
+    }
+
+    // Position of a pointer event in px0.
+    px0(event) {
+      const box = this.osd.element.getBoundingClientRect();
+      const point = new OpenSeadragon.Point(event.clientX - box.left, event.clientY - box.top);
+      return this.osd.world.getItemAt(0).viewerElementToImageCoordinates(point);
+    }
+
+    key(event) {
+      const key = event.originalEvent.key;
+      if (key.startsWith("Arrow") || key === "0" || key === "Tab") return;
+      const zoom = { "+": 1.3, "=": 1.3, "-": 1 / 1.3, _: 1 / 1.3 }[key];
+      // By the sign, not by the place on the keyboard: keyboards differ in where plus is.
+      if (zoom) this.osd.viewport.zoomBy(zoom);
+      // Turning and mirroring a slide by a slip of the finger would confuse more than help.
+      event.preventDefaultAction = true;
+      if (this.options.onKey) this.options.onKey(key);
+    }
+
+    destroy() {
+      this.osd.destroy();
+    }
+  }
+
+  window.tissueboard.SlideViewer = SlideViewer;
+})();

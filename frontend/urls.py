@@ -1,0 +1,40 @@
+"""The addresses of the pages. Every one has a name: the route test asks each of them with each person."""
+
+from django.contrib.auth.views import LoginView, LogoutView
+from django.urls import path
+
+from frontend.dash.gateway import gateway
+from frontend.pages import cohorts, imports, jobs, patients, survival, uploads, versions
+from frontend.pages.case import maps, similar, views
+
+urlpatterns = [
+    path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
+    path("logout/", LogoutView.as_view(), name="logout"),
+    path("", cohorts.cohorts, name="cohorts"),
+    path("cohorts/<int:cohort_id>/", cohorts.cohort, name="cohort"),
+    path("cohorts/<int:cohort_id>/slides/", cohorts.cohort_slides, name="cohort_slides"),
+    path("cohorts/<int:cohort_id>/imports/", imports.cohort_imports, name="cohort_imports"),
+    path("cohorts/<int:cohort_id>/members/", cohorts.cohort_members, name="cohort_members"),
+    path("cohorts/<int:cohort_id>/access-log/", cohorts.cohort_access_log, name="cohort_access_log"),
+    path("cohorts/<int:cohort_id>/upload/slide/", uploads.upload_slide, name="upload_slide"),
+    path("cohorts/<int:cohort_id>/upload/table/", uploads.upload_table, name="upload_table"),
+    path("cohorts/<int:cohort_id>/kaplan-meier.csv", survival.km_csv, name="km_csv"),
+    path("imports/<int:import_id>/", imports.import_, name="import_"),
+    path("attention/<int:slide_id>/", imports.slide_attention, name="slide_attention"),
+    path("cases/", patients.cases, name="cases"),
+    path("cases/<int:patient_id>/", views.case, name="case"),
+    path("cases/<int:patient_id>/similar/", similar.case_similar, name="case_similar"),
+    path("cases/<int:patient_id>/decisions/", views.case_decision, name="case_decision"),
+    path("cases/<int:patient_id>/run/", views.case_run, name="case_run"),
+    path("cases/<int:patient_id>/maps/<int:prediction_id>/range.png", maps.map_range, name="map_range"),
+    path("cases/<int:patient_id>/maps/<int:prediction_id>/<int:channel>.png", maps.map_png, name="map_png"),
+    path("cases/<int:patient_id>/maps/<int:prediction_id>/<int:channel>.json", maps.map_values, name="map_values"),
+    path("jobs/", jobs.jobs, name="jobs"),
+    path("jobs/<int:job_id>/", jobs.job, name="job"),
+    path("jobs/<int:job_id>/cancel/", jobs.job_cancel, name="job_cancel"),
+    path("jobs/<int:job_id>/retry/", jobs.job_retry, name="job_retry"),
+    path("models/", versions.versions, name="versions"),
+    path("models/<int:version_id>/", versions.version, name="version"),
+    path("dash/km/<int:cohort_id>/", gateway, {"view": "km"}, name="dash"),
+    path("dash/km/<int:cohort_id>/<path:path>", gateway, {"view": "km"}, name="dash_part"),
+]
