@@ -65,12 +65,12 @@ CATALOGUE: dict[str, EncoderSpec] = {
     s.name: s
     for s in (
         EncoderSpec(
-            name="compact-resnet-64",
-            title="Narrow ResNet-10 of timm, 64 px",
+            name="compact-resnet-48",
+            title="Narrow ResNet-10 of timm, 48 px",
             timm_name="resnet10t",
             timm_kwargs={"channels": (24, 48, 96, 128), "stem_width": 16},
             dim=128,
-            input_px=64,
+            input_px=48,
             tile_um=56.0,
             mean=(0.5, 0.5, 0.5),
             std=(0.5, 0.5, 0.5),

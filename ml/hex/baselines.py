@@ -42,9 +42,9 @@ def baselines(
     images: NDArray[np.uint8], labels: NDArray[Any], patients: Sequence[str], slides: Sequence[str], folds: Mapping[str, int]
 ) -> dict[str, Array]:
     """Name -> (n, P) predictions of each baseline on held-out patients (the slide mean is an oracle: it reads the labels)."""
-    haematoxylin = nuclear_density(images)[:, None]
+    hematoxylin = nuclear_density(images)[:, None]
     return {
         "slide mean": slide_mean(labels, slides),
-        "nuclear density": cross_fit_ridge(haematoxylin, labels, patients, folds),
+        "nuclear density": cross_fit_ridge(hematoxylin, labels, patients, folds),
         "ridge on colour and texture": cross_fit_ridge(tile_statistics(images), labels, patients, folds),
     }

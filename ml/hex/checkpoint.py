@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from hashlib import sha256
@@ -24,6 +23,7 @@ from ml.hex.errors import CheckpointError
 from ml.hex.model import HexHead, HexModel
 from ml.hex.ranges import FeatureRange
 from ml.hex.weights import HexFold, HexWeights
+from ml.slides.files import whole_file
 from ml.training.splits import membership
 
 if TYPE_CHECKING:
@@ -50,8 +50,8 @@ def save_fit(
 ) -> dict[str, Any]:
     """Writes a fitted HEX and gives its provenance back.
 
-    salt: secret with which patients' codes are hashed into the membership lists (never stored). code_version: of the code that made it. label: e.g.
-    "trained on simulated tissue", shown wherever a number of it shows. inputs: name -> SHA-256 of what it was fitted on.
+    salt: secret with which patients' codes are hashed into the membership lists (never stored). code_version: of the code that made it.
+    label: e.g. "trained on simulated tissue", shown wherever a number of it shows. inputs: name -> SHA-256 of what it was fitted on.
     """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
@@ -83,7 +83,7 @@ def save_fit(
 
 
 def load(folder: str | Path) -> HexWeights:
-    """The weights of a folder, strictly: every tensor must be there, of its shape, and of the checksum that was written. Raises CheckpointError."""
+    """The weights of a folder, strictly: every tensor is there, of its shape and of the checksum written; CheckpointError else."""
     folder = Path(folder)
     described, provenance = _read_json(folder, "config.json"), _read_json(folder, "provenance.json")
     if described.get("family") != "hex" or provenance.get("format") != FORMAT:
@@ -118,7 +118,7 @@ def load(folder: str | Path) -> HexWeights:
 
 
 def write_fold(folder: Path, k: int, fold: HexFold, mark: str) -> str:
-    """Writes fold{k}.safetensors (temporary file, fsync, rename) and gives its SHA-256. mark: fingerprint of what it was fitted on."""
+    """Writes fold{k}.safetensors (whole or not at all) and gives its SHA-256. mark: fingerprint of what it was fitted on."""
     folder.mkdir(parents=True, exist_ok=True)
     r = fold.range
     tensors = {f"model.{key}": value.contiguous() for key, value in fold.model.state_dict().items()}
@@ -251,10 +251,5 @@ def _json(content: Mapping[str, Any]) -> bytes:
 
 
 def _write(path: Path, content: bytes) -> None:
-    """Temporary file, fsync, rename: a file with its final name is whole."""
-    temporary = path.with_name(path.name + ".part")
-    with temporary.open("wb") as file:
-        file.write(content)
-        file.flush()
-        os.fsync(file.fileno())
-    temporary.replace(path)
+    with whole_file(path) as part:
+        part.write_bytes(content)

@@ -20,7 +20,7 @@ class HexFitConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     encoder: str = _f(
-        "compact-resnet-64", "", "paper: MUSK (ViT-L/16, 384 px)", "Encoder of the catalogue, trained together with the head."
+        "compact-resnet-48", "", "paper: MUSK (ViT-L/16, 384 px)", "Encoder of the catalogue, trained together with the head."
     )
     markers: tuple[str, ...] = _f(HEX_PANEL, "", "spec 1.1", "Proteins to predict, in the order of the label columns.", min_length=1)
     tile_um: float = _f(56.0, "um", "spec 1.2: 224 px at 0.25 um/px", "Side of a tile.", gt=0)
@@ -49,7 +49,7 @@ class HexFitConfig(BaseModel):
     )
     flips: bool = _f(True, "", "spec 2.2", "Random flips and quarter turns (the paper turns by any angle, with black corners).")
     stain_jitter: float = _f(
-        0.15, "standard deviation of the factor", "ours", "Random strength of haematoxylin and eosin, for other stain batches.", ge=0, le=1
+        0.15, "standard deviation of the factor", "ours", "Random strength of hematoxylin and eosin, for other stain batches.", ge=0, le=1
     )
     hue_jitter: float = _f(
         0.04,

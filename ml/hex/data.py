@@ -124,7 +124,7 @@ def resize(images: NDArray[np.uint8], px: int, block: int = 512) -> NDArray[np.u
 class Augmentation:
     """Random views of a batch: (B, S, S, 3) uint8 -> (B, 3, S, S) float32 in 0..1, channels last in memory.
 
-    Stain, hue and light are jittered per tile in optical density, where stains add: OD' = OD A + b, with A scaling haematoxylin
+    Stain, hue and light are jittered per tile in optical density, where stains add: OD' = OD A + b, with A scaling hematoxylin
     and eosin and mixing channels a little, b a change of the white point. So a new site's stain is not news to the model.
     """
 
@@ -143,7 +143,8 @@ class Augmentation:
         mix = torch.eye(3) + self.config.hue_jitter * noise[:, :, 1:4]
         turn = self.unmix @ strength @ self.stains @ mix
         light = self.config.light_jitter * noise[:, :, 4].unsqueeze(1)
-        density = torch.baddbmm(light, self.density[tiles.long()].reshape(b, s * s, 3), turn)
+        density = torch.index_select(self.density, 0, tiles.reshape(-1).int()).reshape(b, s * s, 3)
+        density = torch.baddbmm(light, density, turn)
         return density.neg_().exp_().clamp_(0, 1).reshape(b, s, s, 3).permute(0, 3, 1, 2)
 
     def _turn(self, tiles: Tensor) -> Tensor:

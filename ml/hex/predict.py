@@ -21,8 +21,11 @@ from ml.types import TileGrid, VirtualMap
 
 @dataclass(frozen=True)
 class HexPrediction:
-    """Of n tiles: features (n, d) float32, the encoder's vectors; values (n, P) float32 >= 0 in the unit of the labels (1 = the 99th percentile);
-    out_of_range (n,) float32, above 1 = unlike the fitting tiles. fold: the fold of the values, None = mean of all; features_fold likewise."""
+    """Of n tiles.
+
+    features: (n, d) float32, the encoder's vectors. values: (n, P) float32 >= 0 in the unit of the labels (1 = the 99th percentile).
+    out_of_range: (n,) float32, above 1 = unlike the fitting tiles. fold: whose values, None = mean of all folds; features_fold: whose vectors.
+    """
 
     features: NDArray[np.float32]
     values: NDArray[np.float32]
@@ -48,9 +51,9 @@ def infer(
 ) -> HexPrediction:
     """Predictions with everything that belongs to them.
 
-    model: loaded weights or their folder. fold: whose values (`HexWeights.fold_for` gives the one that never saw a patient); None = mean over folds.
-    features_fold: whose vectors. It is fold 0 for everybody, whatever the fold of the values: each fold has a vector space of its own, and vectors
-    of two spaces cannot be compared. Raises HexDataError for tiles of a wrong shape or a fold that is not there.
+    model: loaded weights or their folder. fold: whose values (`HexWeights.fold_for` gives the one that never saw a patient); None = mean
+    over folds. features_fold: whose vectors. It is fold 0 for everybody, whatever the fold of the values: each fold has a vector space of
+    its own, and vectors of two spaces cannot be compared. Raises HexDataError for tiles of a wrong shape or a fold that is not there.
     """
     weights = load_once(model)
     check_images(images)
@@ -99,8 +102,8 @@ def to_map(
 ) -> VirtualMap:
     """Lays predictions on the slide: values (n, P), row i of tile i of the grid -> VirtualMap over the tissue's bounding box.
 
-    A cell is one step of the grid (the tile's side, or less where tiles overlap); cells without a tile are NaN. Two tiles in one cell: the later
-    one stays (spec 6). Raises HexDataError where rows, tiles and names do not fit.
+    A cell is one step of the grid (the tile's side, or less where tiles overlap); cells without a tile are NaN. Two tiles in one cell: the
+    later one stays (spec 6). Raises HexDataError where rows, tiles and names do not fit.
     """
     if len(values) != len(grid) or values.shape[1] != len(names) or not len(grid):
         raise HexDataError(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 import warnings
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -43,6 +43,19 @@ class LoopFacts:
     seconds: float
     loss: float
     stopped_by: Literal["steps", "max_seconds"]
+
+
+class _Stream:
+    """Any iterable as one source: Lightning takes a list for several sources."""
+
+    def __init__(self, batches: Iterable[Any], steps: int) -> None:
+        self.batches, self.steps = batches, steps
+
+    def __len__(self) -> int:
+        return self.steps
+
+    def __iter__(self) -> Iterator[Any]:
+        return iter(self.batches)
 
 
 class _Watch(pl.Callback):
@@ -101,7 +114,7 @@ def run_loop(
                 callbacks=[watch],
                 gradient_clip_val=clip,
             )
-            trainer.fit(module, train_dataloaders=batches)
+            trainer.fit(module, train_dataloaders=_Stream(batches, steps))
     finally:
         logger.setLevel(level)
     if watch.diverged:

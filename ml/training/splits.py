@@ -48,7 +48,7 @@ def split_of(folds: Mapping[str, int], fold: int) -> Split:
 
 
 def patient_hash(code: str, salt: str) -> str:
-    """Hex HMAC-SHA-256 of a patient's code: what weights keep of whom they saw. Without the salt a code cannot be looked up by trying names."""
+    """Hex HMAC-SHA-256 of a patient's code: what weights keep of whom they saw. Without the salt, trying codes finds nobody."""
     return hmac.new(salt.encode(), code.encode(), sha256).hexdigest()
 
 
