@@ -27,6 +27,7 @@ class LiveWorker:
             "DJANGO_SETTINGS_MODULE": settings.SETTINGS_MODULE,
             "TISSUEBOARD_TEST_DATABASE": connection.settings_dict["NAME"],
             "OMP_NUM_THREADS": "1",
+            "CELERY_SKIP_CHECKS": "1",  # the test process made them; they would load every page
         }
         command = [sys.executable, "-m", "celery", "-A", "tissueboard.celery", "worker", "-Q", ",".join(queues), "-c", str(processes)]
         command += ["-n", self.name, "--without-gossip", "--without-mingle", "-l", "INFO"]

@@ -42,7 +42,7 @@ class World(SimpleNamespace):
 
 @pytest.fixture
 def people(db) -> World:
-    """See the module. Attributes: users, lung, breast (each with patients, slides, sample, map, niche_set, risk, import_, jobs ...), versions."""
+    """See the module. users, versions; lung and breast have patients, slides, sample, map, niche_set, risk, import_, jobs."""
     return build()
 
 
@@ -123,9 +123,9 @@ def _records(cohort: Any, files: Any, versions: dict[str, Any], first: int, user
     jobs = _jobs(cohort, user)
     found = SimpleNamespace(cohort=cohort, patients=patients, patient=patients[0], slides=slides, slide=slides[0], waiting=slides[2])
     found.sample, found.jobs = slides[0].sample, jobs
-    outputs = [
-        _predictions(slide, files.tissues[first + i], versions, versions[cohort.name], jobs["done"]) for i, slide in enumerate(slides[:2])
-    ]
+    outputs = []
+    for slide, tissue in zip(slides[:2], files.tissues[first:]):
+        outputs.append(_predictions(slide, tissue, versions, versions[cohort.name], jobs["done"]))
     found.map, found.niche_set, found.risk = outputs[0]
     found.import_ = _import(cohort, user)
     return found
@@ -255,16 +255,25 @@ def _predictions(slide: Any, tissue: Any, versions: dict[str, Any], risk_version
 
 
 def _import(cohort: Any, user: Any) -> Any:
+    """A clinical table that was checked and waits for somebody to confirm it."""
     from tissueboard.intake.models import Import
+    from tissueboard.store import store
 
-    finding = {
-        "code": "ENCODING_NOT_UTF8",
-        "severity": "warning",
-        "file": "Jane.csv",
-        "where": "row 2",
-        "sentence": "Odd.",
-        "hint": "Look.",
-    }
+    _, prefix = STARTS[cohort.name]
+    key = f"small/{cohort.name}.csv"
+    temp = store.new_temp(".csv")
+    temp.write_text(f"patient_id,age\n{prefix}-000,51\n")
+    where = {"code": "COLUMNS_NOT_READ", "severity": "info", "file": "Jane Rosenthal.csv", "where": "column 3"}
+    finding = where | {"sentence": "A column is not read.", "hint": "Map it if it is needed."}
     return Import.objects.create(
-        cohort=cohort, kind="clinical", state="ready", file_name="Jane.csv", size_bytes=10, findings=[finding], created_by=user
+        cohort=cohort,
+        kind="clinical",
+        state="ready",
+        file_name="Jane Rosenthal.csv",
+        size_bytes=temp.stat().st_size,
+        sha256=store.save(temp, key),
+        key=key,
+        dry_run=True,
+        findings=[finding],
+        created_by=user,
     )
