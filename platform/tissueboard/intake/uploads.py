@@ -1,0 +1,197 @@
+"""Files that people send by browser or REST: bytes into the store, then the same verbs as on the command line."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping as AnyMapping
+from dataclasses import fields
+from typing import Any
+
+from django.conf import settings
+from django.core.files.uploadedfile import UploadedFile
+from django.db import transaction
+
+from tissueboard.accounts.audit import record
+from tissueboard.cohorts.access import Role, require
+from tissueboard.cohorts.models import Cohort
+from tissueboard.jobs.services import enqueue
+from tissueboard.store import store
+
+from .clinical import ClinicalReport, import_clinical
+from .errors import IntakeCode, IntakeRefused
+from .models import Import
+from .sealing import suffix_of
+from .slide_import import Request
+
+MAX_TABLE_BYTES = 64 * 2**20
+SLIDE_OPTIONS = {field.name for field in fields(Request)} - {"simulated"}  # nobody uploads a simulated slide
+JOB_KIND = "intake.import_slide"
+
+
+def receive_upload(
+    user: Any, cohort: Cohort, uploaded_file: UploadedFile, kind: str, options: AnyMapping[str, Any] | None = None, dry_run: bool = False
+) -> Import:
+    """Takes one file in. Needs the role contributor.
+
+    kind "slide": a job on `io` checks and imports it (dry_run: only checks; `confirm_import` imports).
+    kind "clinical": a dry run is made at once and its report kept on the row, whatever `dry_run` says; `confirm_import` imports.
+    options: of `import_slide` (patient_code, sample_code, mpp, trust_mpp, stain, scanner, site, stain_batch) or of `import_clinical`.
+    Errors: NotVisible, RoleMissing, IntakeRefused (UPLOAD_TOO_LARGE with 413, BAD_MAPPING).
+    """
+    require(user, cohort, Role.CONTRIBUTOR)
+    kind = Import.Kind(kind)
+    options = checked_slide_options(options) if kind == Import.Kind.SLIDE else dict(options or {})
+    limit = settings.UPLOAD_MAX_BYTES if kind == Import.Kind.SLIDE else min(MAX_TABLE_BYTES, settings.UPLOAD_MAX_BYTES)
+    name = (uploaded_file.name or "file").replace("\\", "/").rpartition("/")[2][-255:]
+    temp, sha256, size = _receive(uploaded_file, limit, suffix_of(name))
+    try:
+        with transaction.atomic():
+            received = Import.objects.create(
+                cohort=cohort, kind=kind, file_name=name, size_bytes=size, sha256=sha256, options=options,
+                dry_run=dry_run or kind == Import.Kind.CLINICAL, created_by=user,
+            )  # fmt: skip
+            received.key = f"uploads/{received.pk}/file{suffix_of(name)}"
+            store.save(temp, received.key)
+            received.save(update_fields=["key"])
+            record(user, "upload file", received, cohort_id=cohort.pk)
+            if kind == Import.Kind.SLIDE:
+                _enqueue(user, received)
+    finally:
+        temp.unlink(missing_ok=True)
+    if kind == Import.Kind.CLINICAL:
+        _report(received, _read_table(user, received, options, dry_run=True))
+    return received
+
+
+def review_import(user: Any, import_: Import, options: AnyMapping[str, Any]) -> Import:
+    """A dry run of a received table again, with other options (mapping, coding). Writes the report, imports nothing."""
+    _waiting(user, import_, Import.Kind.CLINICAL)
+    return _report(import_, _read_table(user, import_, options, dry_run=True))
+
+
+def confirm_import(user: Any, import_: Import, options: AnyMapping[str, Any] | None = None) -> Import:
+    """Imports what was received and only checked so far. Needs contributor; options left out are those of the dry run.
+
+    A table is imported at once, whole or not at all; its bytes are dropped when it is in. A slide goes to the queue.
+    Errors: NotVisible, RoleMissing, IntakeRefused (IMPORT_STATE with 409, BAD_MAPPING).
+    """
+    _waiting(user, import_)
+    if import_.kind == Import.Kind.SLIDE:
+        import_.options = import_.options if options is None else checked_slide_options(options)
+        import_.dry_run, import_.state = False, Import.State.RECEIVING
+        with transaction.atomic():
+            import_.save()
+            _enqueue(user, import_)
+        return import_
+    report = _read_table(user, import_, import_.options if options is None else options, dry_run=False)
+    import_.dry_run = report.state != "ready"
+    _report(import_, report)
+    if report.state == "ready":
+        drop_bytes(import_)
+    return import_
+
+
+def discard_import(user: Any, import_: Import) -> Import:
+    """Says that a received file is not wanted: its bytes go, its report stays. Needs contributor."""
+    _waiting(user, import_)
+    drop_bytes(import_)
+    import_.state = Import.State.REJECTED
+    import_.save(update_fields=["state"])
+    record(user, "discard import", import_, cohort_id=import_.cohort_id)
+    return import_
+
+
+def drop_bytes(import_: Import) -> None:
+    """Removes the received bytes of an import from the store."""
+    if import_.key:
+        store.delete(import_.key)
+        import_.key = ""
+        import_.save(update_fields=["key"])
+
+
+def checked_slide_options(options: AnyMapping[str, Any] | None) -> dict[str, Any]:
+    """Options of a slide import as they are kept: known keys, short texts, mpp a positive number. IntakeRefused BAD_MAPPING otherwise."""
+    checked: dict[str, Any] = {}
+    for name, value in (options or {}).items():
+        if name not in SLIDE_OPTIONS:
+            raise _bad_option(f"There is no option {name} of a slide.")
+        if value is None or value == "":
+            continue
+        if name == "mpp":
+            checked[name] = positive_number(value)
+        elif name == "trust_mpp":
+            checked[name] = value in (True, "true", "on", "1")
+        elif isinstance(value, str) and len(value) <= 80:
+            checked[name] = value
+        else:
+            raise _bad_option(f"The option {name} has to be a text of at most 80 characters.")
+    return checked
+
+
+def positive_number(value: Any) -> float:
+    """um per pixel as a person types it. IntakeRefused BAD_MAPPING if it is no positive finite number."""
+    try:
+        number = float(str(value).replace(",", "."))
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise _bad_option("The um per pixel have to be a positive number, e.g. 0.25 for a 40x or 0.5 for a 20x scan.")
+    return number
+
+
+def _bad_option(sentence: str) -> IntakeRefused:
+    return IntakeRefused(IntakeCode.BAD_MAPPING, sentence, f"Options are {', '.join(sorted(SLIDE_OPTIONS))}.")
+
+
+def _receive(uploaded_file: UploadedFile, limit: int, suffix: str) -> tuple[Any, str, int]:
+    """(temporary path, SHA-256, bytes) of the stream; nothing is left behind when it is too large or breaks off."""
+    temp, digest, size = store.new_temp(suffix), hashlib.sha256(), 0
+    try:
+        with temp.open("wb") as out:
+            for chunk in uploaded_file.chunks():
+                size += len(chunk)
+                if size > limit:
+                    raise IntakeRefused(
+                        IntakeCode.UPLOAD_TOO_LARGE,
+                        f"The file has more than {limit >> 20} MB, the most that one upload may have.",
+                        "Ask the people who run this server to import it from its folder (import_slides, import_clinical).",
+                        status=413,
+                    )
+                digest.update(chunk)
+                out.write(chunk)
+    except BaseException:
+        temp.unlink(missing_ok=True)
+        raise
+    return temp, digest.hexdigest(), size
+
+
+def _enqueue(user: Any, import_: Import) -> None:
+    job = enqueue(user, JOB_KIND, {"import": import_.pk, "dry_run": import_.dry_run}, cohorts=[import_.cohort])
+    import_.job_id = job.pk
+    import_.save(update_fields=["job_id"])
+
+
+def _read_table(user: Any, import_: Import, options: AnyMapping[str, Any], *, dry_run: bool) -> ClinicalReport:
+    options = {key: value for key, value in options.items() if key != "ignored"}
+    return import_clinical(user, import_.cohort, store.path(import_.key), options, dry_run=dry_run, file_name=import_.file_name)
+
+
+def _report(import_: Import, report: ClinicalReport) -> Import:
+    import_.state = report.state
+    import_.findings = [finding.to_dict() for finding in report.findings]
+    import_.facts = {"counts": report.counts, "preview": report.preview}
+    import_.options = report.mapping
+    import_.save()
+    return import_
+
+
+def _waiting(user: Any, import_: Import, kind: str | None = None) -> None:
+    """The import is one that still waits for a decision of this user."""
+    require(user, import_.cohort, Role.CONTRIBUTOR)
+    if not import_.dry_run or not import_.key or (kind and import_.kind != kind):
+        raise IntakeRefused(
+            IntakeCode.IMPORT_STATE,
+            f"The import of {import_.file_name} is decided already.",
+            "Send the file again to import it once more.",
+            status=409,
+        )

@@ -1,0 +1,68 @@
+"""Signed tokens for view tiles: the right is checked once per slide, then the token carries it (DESIGNS 1)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from django.conf import settings
+from django.core import signing
+from django.core.cache import cache
+
+from tissueboard.accounts.audit import record
+from tissueboard.accounts.models import User
+from tissueboard.cohorts.access import role_in
+from tissueboard.errors import NotVisible
+from tissueboard.store import store
+
+from .models import Slide
+
+SALT = "tissueboard.slides.tiles"
+PATH_SECONDS = 60
+
+
+def tile_token(user: Any, slide: Slide) -> str:
+    """A token for the view tiles of one slide, bound to slide and user, good for TILE_TOKEN_SECONDS. NotVisible if she may not see it."""
+    if role_in(user, slide.sample.patient.cohort) is None:
+        raise NotVisible("slide")
+    return signing.dumps([slide.pk, user.pk], salt=SALT)
+
+
+def check_token(token: str, slide_id: int) -> int:
+    """The id of the user to whom the token was given. NotVisible if it is forged, expired or another slide's. Asks no database."""
+    try:
+        bound_slide, user_id = signing.loads(token, salt=SALT, max_age=settings.TILE_TOKEN_SECONDS)
+    except (signing.BadSignature, ValueError, TypeError):
+        raise NotVisible("slide") from None
+    if bound_slide != slide_id:
+        raise NotVisible("slide")
+    return int(user_id)
+
+
+def log_opening(token: str, slide_id: int) -> None:
+    """One row in the access log for a viewer that opens a slide; its tiles are not logged one by one. NotVisible as `check_token`."""
+    user = User.objects.filter(pk=check_token(token, slide_id)).first()
+    slide = Slide.objects.filter(pk=slide_id).select_related("sample__patient").first()
+    if slide is None or user is None:
+        raise NotVisible("slide")
+    record(user, "read slide", slide, cohort_id=slide.sample.patient.cohort_id, patient_code=slide.sample.patient.code)
+
+
+def working_file(slide_id: int) -> tuple[Path, str]:
+    """(path, tag) of a ready working slide, remembered for a minute; tag changes with its bytes. NotVisible if there is none.
+
+    Checks no right: callers hold a token of this slide.
+    """
+    known = cache.get(f"working-slide-{slide_id}")
+    if known is None:
+        row = Slide.objects.filter(pk=slide_id, state=Slide.State.READY).values_list("working_key", "working_sha256").first()
+        if row is None:
+            raise NotVisible("slide")
+        known = (row[0], row[1][:16])
+        cache.set(f"working-slide-{slide_id}", known, PATH_SECONDS)
+    return store.path(known[0]), known[1]
+
+
+def thumbnail_file(slide: Slide) -> Path:
+    """Where the picture of a slide lies; it need not exist before the slide is ready."""
+    return store.path(f"slides/{slide.pk}/thumbnail.jpg")
