@@ -144,3 +144,13 @@ def start_worker(transactional_db: None, clean_redis: str, tmp_path: Path) -> It
 def live_stack(start_worker: Callable) -> object:
     """Database, Redis and one real worker for all queues, for a test that follows work from a page to its result."""
     return start_worker()
+
+
+@pytest.fixture(scope="session")
+def site() -> Iterator[object]:
+    """The whole product, started as a person starts it, with six simulated patients (see live_site.LiveSite)."""
+    from live_site import start_with_reference
+
+    running = start_with_reference()
+    yield running
+    running.stop()

@@ -29,7 +29,9 @@ def manager(reference):
 def test_every_job_of_the_chain_succeeded_once(reference):
     assert [(j.kind, j.state, j.error_sentence, j.traceback) for j in Job.objects.exclude(state="succeeded")] == []
     n = Patient.objects.count()
-    counts = {kind: Job.objects.filter(kind=kind).count() for kind in ("predictions.virtual_map", "retrieval.niches", "predictions.fit_risk")}
+    counts = {
+        kind: Job.objects.filter(kind=kind).count() for kind in ("predictions.virtual_map", "retrieval.niches", "predictions.fit_risk")
+    }
     assert counts == {"predictions.virtual_map": n, "retrieval.niches": n, "predictions.fit_risk": 1}
 
 
