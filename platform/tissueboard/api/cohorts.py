@@ -61,7 +61,7 @@ class CohortDetailSerializer(CohortSerializer):
 class CohortList(ListAddress):
     serializer_class = CohortSerializer
 
-    @extend_schema(operation_id="cohorts_list", summary="My cohorts, by name")
+    @extend_schema(operation_id="cohorts_list", summary="My cohorts, by name", responses=CohortSerializer(many=True))
     def get(self, request: Request) -> Response:
         return self.page_of(cohorts_for(request.user).order_by("name"))
 

@@ -70,7 +70,8 @@ def _fields(detail: Any, path: str) -> Iterator[tuple[str, str]]:
 
 
 def _sentence(text: str) -> str:
-    text = text.strip()
+    # A message may quote what was sent, and half of a character cannot be sent back.
+    text = text.strip().encode("utf-8", "backslashreplace").decode()
     return text if text.endswith((".", "!", "?")) else f"{text}."
 
 

@@ -81,7 +81,12 @@ class ImportList(ListAddress):
     serializer_class = ImportSerializer
     parser_classes = (MultiPartParser,)
 
-    @extend_schema(operation_id="imports_list", summary="Files brought into cohorts where I am contributor", parameters=[ImportQuery])
+    @extend_schema(
+        operation_id="imports_list",
+        summary="Files brought into cohorts where I am contributor",
+        parameters=[ImportQuery],
+        responses=ImportSerializer(many=True),
+    )
     def get(self, request: Request) -> Response:
         query = self.read_query(ImportQuery)
         cohort = cohort_named(request.user, query["cohort"]) if "cohort" in query else None

@@ -97,7 +97,9 @@ class JobDetailSerializer(JobSerializer):
 class JobList(ListAddress):
     serializer_class = JobSerializer
 
-    @extend_schema(operation_id="jobs_list", summary="Jobs that I may see, newest first", parameters=[JobQuery])
+    @extend_schema(
+        operation_id="jobs_list", summary="Jobs that I may see, newest first", parameters=[JobQuery], responses=JobSerializer(many=True)
+    )
     def get(self, request: Request) -> Response:
         query = self.read_query(JobQuery)
         jobs = selectors.list_jobs(request.user).order_by("-pk")

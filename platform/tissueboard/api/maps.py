@@ -102,7 +102,11 @@ class ValuesQuery(serializers.Serializer[Any]):
 class MapList(ListAddress):
     serializer_class = MapSerializer
 
-    @extend_schema(operation_id="slides_maps_list", summary="Virtual maps of a slide, those of current versions first")
+    @extend_schema(
+        operation_id="slides_maps_list",
+        summary="Virtual maps of a slide, those of current versions first",
+        responses=MapSerializer(many=True),
+    )
     def get(self, request: Request, slide_id: int) -> Response:
         slide = get_slide(request.user, slide_id)
         return self.page_of(maps_of_slide(request.user, slide))

@@ -36,7 +36,12 @@ class ModelVersionDetailSerializer(ModelVersionSerializer):
 class ModelVersionList(ListAddress):
     serializer_class = ModelVersionSerializer
 
-    @extend_schema(operation_id="models_list", summary="Model versions, by family, newest first", parameters=[ModelQuery])
+    @extend_schema(
+        operation_id="models_list",
+        summary="Model versions, by family, newest first",
+        parameters=[ModelQuery],
+        responses=ModelVersionSerializer(many=True),
+    )
     def get(self, request: Request) -> Response:
         versions = versions_for(request.user).prefetch_related("cohorts").order_by("family", "-created_at", "-pk")
         family = self.read_query(ModelQuery).get("family")

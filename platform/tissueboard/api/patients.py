@@ -109,7 +109,12 @@ class PatientDetailSerializer(PatientSerializer):
 class PatientList(ListAddress):
     serializer_class = PatientSerializer
 
-    @extend_schema(operation_id="patients_list", summary="Patients of my cohorts, by code", parameters=[PatientQuery])
+    @extend_schema(
+        operation_id="patients_list",
+        summary="Patients of my cohorts, by code",
+        parameters=[PatientQuery],
+        responses=PatientSerializer(many=True),
+    )
     def get(self, request: Request) -> Response:
         query = self.read_query(PatientQuery)
         cohort = cohort_named(request.user, query["cohort"]) if "cohort" in query else None

@@ -113,7 +113,9 @@ def descriptor_of(slide: Slide, url: str) -> bytes:
 class SlideList(ListAddress):
     serializer_class = SlideSerializer
 
-    @extend_schema(operation_id="slides_list", summary="Slides of my cohorts", parameters=[SlideQuery])
+    @extend_schema(
+        operation_id="slides_list", summary="Slides of my cohorts", parameters=[SlideQuery], responses=SlideSerializer(many=True)
+    )
     def get(self, request: Request) -> Response:
         query = self.read_query(SlideQuery)
         cohort = cohort_named(request.user, query["cohort"]) if "cohort" in query else None

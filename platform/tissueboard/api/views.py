@@ -23,8 +23,8 @@ class Unknown(Address):
     http_method_names = ["get", "post", "put", "patch", "delete", "head", "options"]
 
     def get(self, request: Request, **kwargs: Any) -> Response:
-        path = request.path[:200]
-        hint = "Addresses end with a slash." if not path.endswith("/") else "/api/v1/schema/ lists all addresses."
-        raise TissueboardError(Code.NOT_FOUND, "There is no such address in the API.", hint, where=path, status=404)
+        slash = request.path.endswith("/")
+        hint = "/api/v1/schema/ lists all addresses." if slash else "Addresses end with a slash; /api/v1/schema/ lists them."
+        raise TissueboardError(Code.NOT_FOUND, "There is no such address in the API.", hint, where=request.path[:200], status=404)
 
     post = put = patch = delete = head = options = get
