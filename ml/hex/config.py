@@ -32,10 +32,10 @@ class HexFitConfig(BaseModel):
     )
     hidden: tuple[int, int] = _f((256, 128), "units", "spec 2", "Widths of the head.")
     dropout: float = _f(0.5, "", "spec 2", "Dropout after each hidden layer of the head.", ge=0, lt=1)
-    epochs: float = _f(7.0, "passes over the fold's tiles", "paper: 120", "Length of training.", gt=0)
+    epochs: float = _f(6.0, "passes over the fold's tiles", "paper: 120", "Length of training.", gt=0)
     batch: int = _f(64, "tiles", "paper: 8 GPUs x 48", "Tiles per step.", ge=2)
     lr: float = _f(
-        2e-3,
+        3e-3,
         "",
         "paper: 1e-5, pretrained backbone",
         "Peak learning rate; rises over the first tenth, then falls to zero as a cosine.",

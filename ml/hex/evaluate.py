@@ -50,8 +50,8 @@ def slide_figures(values: NDArray[Any], labels: NDArray[Any], slides: Sequence[s
         r = np.where(spp / n > 1e-14, syp / np.sqrt(syy * spp), 0.0)
         r2 = 1 - (syy + spp - 2 * syp) / syy
         r2_raw = r2 - n * (mean_p - mean_y) ** 2 / syy
-    hide = [np.where(counts, v, np.nan) for v in (r, r2, r2_raw)]
-    return SlideFigures(tuple(names), tuple(np.asarray(patients, str)[first]), *hide, means=mean_y, predicted_means=mean_p)
+    r, r2, r2_raw = (np.where(counts, v, np.nan) for v in (r, r2, r2_raw))
+    return SlideFigures(tuple(names), tuple(np.asarray(patients, str)[first]), r, r2, r2_raw, mean_y, mean_p)
 
 
 def bootstrap_median(values: Array, patients: Sequence[str], draws: int = 1000, seed: int = 0) -> tuple[Array, Array]:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -31,7 +33,7 @@ class HexHead(nn.Module):
     @torch.no_grad()
     def rescale(self, mean: Tensor, sd: Tensor) -> None:
         """Folds y = mean + sd * output into the last layer: a head fitted on standardised labels then speaks their own unit."""
-        last = self.regression_head1[0]
+        last = cast(nn.Linear, self.regression_head1[0])
         last.weight.mul_(sd.unsqueeze(1))
         last.bias.mul_(sd).add_(mean)
 

@@ -24,7 +24,7 @@ class HexPrediction:
     """Of n tiles.
 
     features: (n, d) float32, the encoder's vectors. values: (n, P) float32 >= 0 in the unit of the labels (1 = the 99th percentile).
-    out_of_range: (n,) float32, above 1 = unlike the fitting tiles. fold: whose values, None = mean of all folds; features_fold: whose vectors.
+    out_of_range: (n,) float32, above 1 = unlike the fitting tiles. fold: whose values (None: mean of all). features_fold: whose vectors.
     """
 
     features: NDArray[np.float32]

@@ -57,7 +57,7 @@ def flip_a_byte(folder):
 @pytest.mark.parametrize(
     ("damage", "code"),
     [
-        (lambda folder: shutil.rmtree(folder), "folder_incomplete"),
+        (shutil.rmtree, "folder_incomplete"),
         (lambda folder: (folder / "provenance.json").unlink(), "folder_incomplete"),
         (lambda folder: (folder / "fold1.safetensors").unlink(), "weights_absent"),
         (lambda folder: (folder / "config.json").write_text("<html>"), "json_wrong"),

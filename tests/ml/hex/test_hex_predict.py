@@ -65,9 +65,9 @@ def test_tiles_of_another_world_are_out_of_range(weights, toy):
     inside = infer(weights, toy.images).out_of_range
     noise = rng.integers(0, 256, (20, 64, 64, 3)).astype(np.uint8)
     black, green = np.zeros((3, 64, 64, 3), np.uint8), np.full((3, 64, 64, 3), (40, 200, 60), np.uint8)
-    assert np.median(inside) < 1 and np.mean(inside > 1) < 0.15
+    assert np.median(inside) < 1
     for strange in (noise, black, green, 255 - toy.images[:20]):
-        assert infer(weights, strange).out_of_range.min() > 1
+        assert infer(weights, strange).out_of_range.min() > inside.max() > 1
 
 
 def test_by_definition_one_in_a_hundred_fitting_tiles_is_above_one():
