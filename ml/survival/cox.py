@@ -20,6 +20,7 @@ from ml.survival.partial_likelihood import Derivatives, PartialLikelihood
 SINGULAR = float(np.finfo(np.float64).eps ** 0.75)  # R's toler.chol
 MAX_STEPS = 60
 HALVINGS = 30
+VANISHED = 1e-10  # share of the information at 0: coefficients that take it this low have no finite solution
 NEGLIGIBLE = 1e-12  # change of the log likelihood, relative to 1 + its size
 
 
@@ -165,10 +166,12 @@ def aliased_columns(information: Floats) -> NDArray[np.bool_]:
 class Solution:
     """Where Newton's method ended, on the scale of the likelihood's columns.
 
+    information: of the columns that are free (penalty included); covariance: (p, p) its inverse, NaN where it has none.
     runaway: the likelihood stopped rising while a coefficient still runs off (a covariate predicts perfectly).
     """
 
     beta: Floats
+    information: Floats
     covariance: Floats
     loglik: float
     steps: int
@@ -183,8 +186,9 @@ def newton(likelihood: PartialLikelihood, free: NDArray[np.bool_], penalty: Floa
     beta, covariance = np.zeros(len(free)), np.zeros((len(free), len(free)))
     here = likelihood.evaluate(beta)
     if not len(keep):
-        return Solution(beta, covariance, here.loglik, 0, False)
+        return Solution(beta, covariance[block], covariance, here.loglik, 0, False)
     value, steps, done = here.loglik, 0, False
+    start = here.information[block] + ridge
     while not done:
         if steps == MAX_STEPS:
             sentence = f"The Cox model did not converge in {MAX_STEPS} steps."
@@ -199,10 +203,29 @@ def newton(likelihood: PartialLikelihood, free: NDArray[np.bool_], penalty: Floa
             new = here.loglik - 0.5 * float(penalty @ trial**2)
             if new >= value - allowed:
                 break
-        done = abs(new - value) <= allowed and halvings in (0, HALVINGS - 1)
+        information = here.information[block] + ridge
+        vanished = not penalty.any() and _vanished(information, start)
+        done = vanished or (abs(new - value) <= allowed and halvings in (0, HALVINGS - 1))
         beta, value = trial, new
-    covariance[block] = np.linalg.inv(here.information[block] + ridge)
-    return Solution(beta, covariance, here.loglik, steps, float(np.abs(step).max()) > 1e-3)
+    covariance[block] = _inverse(information)
+    runaway = vanished or bool(np.isnan(covariance).any()) or float(np.abs(step).max()) > 1e-3
+    return Solution(beta, information, covariance, here.loglik, steps, runaway)
+
+
+def _vanished(information: Floats, start: Floats) -> bool:
+    """Is there a direction in which nothing is left of the information at 0? Then the likelihood has no finite maximum."""
+    if not np.isfinite(information).all():
+        return True
+    return float(np.linalg.eigvals(np.linalg.solve(start, information)).real.min()) < VANISHED
+
+
+def _inverse(information: Floats) -> Floats:
+    """The covariance, NaN where the information has none."""
+    try:
+        inverse = np.linalg.inv(information)
+    except np.linalg.LinAlgError:
+        return np.full_like(information, np.nan)
+    return inverse if (np.diag(inverse) > 0).all() else np.full_like(information, np.nan)
 
 
 def _solve(information: Floats, gradient: Floats) -> Floats:
@@ -237,7 +260,7 @@ def _summarise(
     block = np.ix_(keep, keep)
     inverse = null.information[block] + penalty[block]
     score = float(null.score[keep] @ np.linalg.solve(inverse, null.score[keep])) if df else 0.0
-    wald = float(scaled_beta[keep] @ np.linalg.solve(scaled_covariance[block], scaled_beta[keep])) if df else 0.0
+    wald = float(scaled_beta[keep] @ solution.information @ scaled_beta[keep])
     weights = problem.sample.weights
     with np.errstate(over="ignore"):  # a coefficient that runs off has an infinite limit, and a finding that says so
         hr, lower, upper = np.exp(coefficients), np.exp(coefficients - reach), np.exp(coefficients + reach)

@@ -66,7 +66,8 @@ def baseline(fit: CoxFit, ties: str | None = None) -> dict[Hashable, Baseline]:
     """Cumulative baseline hazard at covariates 0, per stratum ("all" without strata). ties: of the baseline, the fit's own unless given."""
     centre = fit.problem.x.mean(axis=0)
     to_zero = float(np.exp(-(centre @ fit.beta)))
-    return {label: Baseline(s.time, s.hazard * to_zero) for label, s in _steps(fit, centre, ties).items()}
+    with np.errstate(over="ignore"):  # as in _steps
+        return {label: Baseline(s.time, s.hazard * to_zero) for label, s in _steps(fit, centre, ties).items()}
 
 
 def predict(
@@ -83,7 +84,8 @@ def predict(
     for label, s in _steps(fit, centre, ties).items():
         drift = np.outer(here, s.hazard) - s.moment
         variance = s.variance + np.einsum("im,ij,jm->m", drift, fit.covariance, drift)
-        curves[label] = PredictedCurve(s.time, np.exp(-s.hazard * risk), risk * np.sqrt(variance), conf_level, conf_type)
+        std_err = risk * np.sqrt(np.maximum(variance, 0.0))
+        curves[label] = PredictedCurve(s.time, np.exp(-s.hazard * risk), std_err, conf_level, conf_type)
     return curves
 
 
@@ -91,9 +93,10 @@ def _steps(fit: CoxFit, centre: Floats, ties: str | None) -> dict[Hashable, _Ste
     p = fit.problem
     likelihood = PartialLikelihood(p.sample, p.x - centre, p.strata, ties or p.ties)
     terms = likelihood.terms(fit.beta)
-    hazard = terms.hazard * np.exp(-terms.shift)
-    variance = hazard**2 / likelihood.term_weight
-    moment = terms.mean * hazard
+    with np.errstate(over="ignore", invalid="ignore"):  # a coefficient that runs off takes the baseline with it; the fit says so
+        hazard = terms.hazard * np.exp(-terms.shift)
+        variance = hazard**2 / likelihood.term_weight
+        moment = terms.mean * hazard
     steps: dict[Hashable, _Steps] = {}
     for code, label in enumerate(fit.strata or ("all",)):
         times = likelihood.time[likelihood.stratum == code]

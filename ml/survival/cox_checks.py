@@ -17,6 +17,7 @@ from ml.survival.data import Floats, SurvivalDataError, SurvivalSample
 from ml.survival.kaplan_meier import curve_of
 from ml.survival.partial_likelihood import PartialLikelihood
 
+SINGULAR = "The test of proportional hazards is singular for this model and transform."
 TRANSFORMS = ("km", "identity", "rank", "log")
 
 
@@ -51,6 +52,12 @@ def proportional_hazards(fit: CoxFit, transform: str = "km") -> ProportionalHaza
 
     Raises SurvivalDataError: constant_transform where g is the same at all events or not finite (log of time 0).
     """
+    if any(f.code == "infinite_coefficient" for f in fit.findings):
+        raise SurvivalDataError(
+            "infinite_coefficient", "A coefficient of the model runs off, so hazards cannot be tested for proportionality."
+        )
+    if fit.aliased.all():
+        raise SurvivalDataError("no_covariate", "No covariate of the model has a coefficient, so there is nothing to test.")
     likelihood, keep = _likelihood(fit)
     g = _transformed(likelihood, fit.problem.sample, transform)
     if not np.isfinite(g).all() or np.ptp(g) == 0:
@@ -65,6 +72,8 @@ def proportional_hazards(fit: CoxFit, transform: str = "km") -> ProportionalHaza
     plain, once, twice = (likelihood.information(terms, f) for f in (None, g_terms, g_terms**2))
     rows = likelihood.event_rows
     score = (likelihood.xt[:, rows] * likelihood.weights[rows]) @ g_terms - (terms.mean * likelihood.term_weight) @ g_terms
+    if np.linalg.cond(plain) > 1 / np.finfo(np.float64).eps or (np.diag(plain) <= 0).any():
+        raise SurvivalDataError("singular", SINGULAR, "Choose another transform.")
     scale = 1 / np.sqrt(np.diag(plain))
     plain, once, twice = (m * np.outer(scale, scale) for m in (plain, once, twice))
     conditional = twice - once.T @ np.linalg.solve(plain, once)
@@ -73,9 +82,7 @@ def proportional_hazards(fit: CoxFit, transform: str = "km") -> ProportionalHaza
     # g may be constant wherever the risk set holds more than one subject: then only rounding is left
     empty = bool((np.diag(conditional) <= 1e-10 * np.diag(twice)).any())
     if empty or np.linalg.cond(conditional) > 1 / np.finfo(np.float64).eps:
-        raise SurvivalDataError(
-            "singular", "The test of proportional hazards is singular for this model and transform.", "Choose another transform."
-        )
+        raise SurvivalDataError("singular", SINGULAR, "Choose another transform.")
     singles = {name: _test(score[i] ** 2 / conditional[i, i], 1) for i, name in enumerate(names)}
     return ProportionalHazards(transform, singles, _test(float(score @ np.linalg.solve(conditional, score)), len(keep)))
 

@@ -6,6 +6,7 @@ A subject is at risk in (entry, time]; without an entry, from the start (events 
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -124,7 +125,8 @@ def prepare(
         (t,) = merge_near_ties(t) if start is None else (t,)
         if start is not None:
             start, t = merge_near_ties(start, t)
-    kept, findings = np.ones(len(t), dtype=np.bool_), ()
+    kept = np.ones(len(t), dtype=np.bool_)
+    findings: tuple[SurvivalFinding, ...] = ()
     if start is not None:
         kept = start < t
         findings = _entry_finding(kept)
@@ -167,7 +169,7 @@ def build_outcomes(
     if not len(patients) == len(time) == len(event) or (entry is not None and len(entry) != len(patients)):
         raise SurvivalDataError("wrong_shape", "The columns of the outcome table differ in length.")
     if len(set(patients)) != len(patients):
-        twice = sorted({p for p in patients if list(patients).count(p) > 1})
+        twice = sorted(p for p, times in Counter(patients).items() if times > 1)
         raise SurvivalDataError("patient_twice", f"{len(twice)} patients appear twice, e.g. {twice[0]}.", "One row per patient.", "patient")
     columns = {"time": time, "event": event} | ({} if entry is None else {"entry": entry})
     there = np.array([all(_is_there(c[i]) for c in columns.values()) for i in range(len(patients))], dtype=np.bool_)
@@ -178,9 +180,9 @@ def build_outcomes(
                 "missing_outcome", "warning", f"{int((~there).sum())} patients have no {', '.join(columns)} and were left out."
             ),
         )
-    rows = np.flatnonzero(there)
+    rows = np.flatnonzero(there).tolist()
     sample = prepare([time[i] for i in rows], [event[i] for i in rows], None if entry is None else [entry[i] for i in rows], merge=False)
-    ids = tuple(str(patients[i]) for i in rows[sample.kept])
+    ids = tuple(str(patients[i]) for i, kept in zip(rows, sample.kept) if kept)
     return Outcomes(ids, sample.time, sample.event, endpoint, sample.entry), findings + sample.findings
 
 

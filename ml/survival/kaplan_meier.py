@@ -215,8 +215,8 @@ def confidence_limits(survival: Floats, std_err_log: Floats, conf_level: float, 
     known = (survival > 0) & ((survival < 1) | (conf_type != "log-log"))
     s, se = survival[known], std_err_log[known]
     if conf_type == "log-log":
-        wide = np.exp(z * se / np.log(s))  # log s < 0, so this is below 1
-        lower[known], upper[known] = s ** (1 / wide), s**wide
+        wide = np.minimum(z * se / -np.log(s), 700.0)  # beyond that the limits are 0 and 1 anyway, and exp() would overflow
+        lower[known], upper[known] = s ** np.exp(wide), s ** np.exp(-wide)
     elif conf_type == "log":
         lower[known], upper[known] = s * np.exp(-z * se), np.minimum(1.0, s * np.exp(z * se))
     else:

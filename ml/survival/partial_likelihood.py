@@ -130,12 +130,17 @@ class PartialLikelihood:
         r = self.weights * np.exp(eta - shift)
         rx = self.xt * r
         s0, s1 = self.risk_sum(r)[self.term_group], self.risk_sum(rx)[:, self.term_group]
+        own = self.event_sum(r)[self.term_group]
+        # a risk set holds at least its own events: what differences of sums lose to rounding is put back
+        s0 = np.maximum(s0, own) - self.share * own
         if self.leaves_out:
-            s0 = s0 - self.share * self.event_sum(r)[self.term_group]
             s1 = s1 - self.share * self.event_sum(rx)[:, self.term_group]
         rows = self.event_rows
-        loglik = float(self.weights[rows] @ eta[rows] - self.term_weight @ (np.log(s0) + shift))
-        return Terms(loglik, shift, r, self.term_weight / s0, s1 / s0)
+        with np.errstate(
+            divide="ignore", invalid="ignore", over="ignore"
+        ):  # a step too far underflows a risk set: it has no likelihood and is halved
+            loglik = float(self.weights[rows] @ eta[rows] - self.term_weight @ (np.log(s0) + shift))
+            return Terms(loglik, shift, r, self.term_weight / s0, s1 / s0)
 
     def exposure(self, per_term: Floats) -> Floats:
         """Sum of a per-term quantity over the terms each row is at risk in: (..., terms) -> (..., n), in sorted order.
@@ -161,8 +166,11 @@ class PartialLikelihood:
         return second - (terms.mean * weight) @ terms.mean.T
 
     def evaluate(self, beta: Floats) -> Derivatives:
-        """Log partial likelihood, score and information at beta (p,)."""
+        """Log partial likelihood, score and information at beta (p,); -inf and zeros where beta is beyond all numbers."""
         terms = self.terms(beta)
+        if not np.isfinite(terms.loglik):
+            p = len(beta)
+            return Derivatives(-np.inf, np.zeros(p), np.zeros((p, p)))
         score = self.xt @ (self.weights * self.event - terms.r * self.exposure(terms.hazard))
         return Derivatives(terms.loglik, score, self.information(terms))
 

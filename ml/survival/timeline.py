@@ -20,7 +20,7 @@ class Timeline:
     n_censor: Floats
 
 
-def distinct(sorted_values: NDArray[np.float64]) -> NDArray[np.intp]:
+def distinct(sorted_values: NDArray[np.generic]) -> NDArray[np.intp]:
     """Index of the first of each run in a sorted array."""
     return np.flatnonzero(np.concatenate(([True], sorted_values[1:] != sorted_values[:-1])))
 

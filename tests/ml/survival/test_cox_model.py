@@ -184,3 +184,21 @@ def test_weight_below_is_a_plain_sum(ranks, start, stop, bound):
     got = weight_below(rank, weights, np.array([start]), np.array([stop]), np.array([bound]))[0]
     inside = rank[start:stop] < bound if stop > start else np.zeros(0, dtype=bool)
     assert got == (weights[start:stop][inside].sum() if stop > start else 0)
+
+
+@pytest.mark.filterwarnings("error")
+def test_tiny_tables_are_fitted_or_refused_never_a_traceback():
+    rng = np.random.default_rng(0)
+    fitted = 0
+    for _ in range(150):
+        n = int(rng.integers(1, 14))
+        time, event = rng.integers(0, 6, n).astype(float), rng.random(n) < rng.random()
+        x = rng.integers(0, 3, (n, int(rng.integers(1, 4)))).astype(float)
+        try:
+            fit = cox(time, event, x, NAMES[: x.shape[1]], strata=rng.integers(0, 2, n) if rng.random() < 0.5 else None)
+            fitted += 1
+            residuals(fit), robust_covariance(fit), baseline(fit), predict(fit, np.ones(x.shape[1]))
+            proportional_hazards(fit, "identity")
+        except SurvivalDataError as refused:
+            assert refused.sentence.endswith(".")
+    assert fitted > 50
