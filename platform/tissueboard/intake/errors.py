@@ -78,6 +78,7 @@ class IntakeCode(StrEnum):
     PATTERN_BROKEN = "PATTERN_BROKEN"
     IMPORT_STATE = "IMPORT_STATE"
     IMPORT_FAILED = "IMPORT_FAILED"
+    IMPORT_CANCELLED = "IMPORT_CANCELLED"
 
 
 # Errors that an answer of the person who imports takes away; the file itself is fine.

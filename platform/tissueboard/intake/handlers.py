@@ -1,42 +1,79 @@
-"""The job that imports an uploaded slide."""
+"""The jobs of intake: an uploaded slide, and a waiting slide whose um per pixel a person gave."""
 
 from __future__ import annotations
 
+from django.db import Error as DatabaseError
+
 from tissueboard.accounts.models import User
+from tissueboard.errors import TissueboardError
 from tissueboard.jobs.context import Done, JobContext, OutputSpec
+from tissueboard.jobs.errors import Cancelled
 from tissueboard.jobs.registry import handler
+from tissueboard.slides.selectors import get_slide
 from tissueboard.store import store
 
 from .errors import IntakeCode, IntakeRefused
+from .models import Import
 from .selectors import get_import
-from .services import import_slide
-from .uploads import JOB_KIND, drop_bytes
+from .services import SlideImportResult, import_slide, override_mpp
+from .uploads import JOB_KIND, OVERRIDE_KIND, drop_bytes, park_import
 
 
 @handler(JOB_KIND, queue="io", title="Import a slide")
-def run(ctx: JobContext) -> Done:
+def import_uploaded(ctx: JobContext) -> Done:
     """Imports (dry_run: checks) the slide of an Import row as the person who sent it. A second delivery finds the slide and ends well."""
-    user = User.objects.filter(pk=ctx.created_by_id).first()
-    import_ = get_import(user, ctx.params["import"])
-    path = store.path(import_.key) if import_.key else None
-    if path is None or not path.is_file():
-        if "slide" in import_.facts or import_.state == "rejected":
+    import_ = get_import(_sender(ctx), ctx.params["import"])
+    if not import_.key or not store.exists(import_.key):
+        if import_.state in (Import.State.READY, Import.State.REJECTED) or "slide" in import_.facts:
             return Done([OutputSpec("import", facts={"import": import_.pk, "state": import_.state})])
         raise IntakeRefused(IntakeCode.FILE_MISSING, "The uploaded bytes are no longer there.", "Send the file again.")
-    dry_run = bool(ctx.params.get("dry_run"))
+    dry_run = bool(ctx.params["dry_run"])
     ctx.progress(0.05, "checking")
-    result = import_slide(
-        user,
-        import_.cohort,
-        path,
-        file_name=import_.file_name,
-        dry_run=dry_run,
-        import_=import_,
-        tick=ctx.check,
-        **import_.options,
-    )
-    if not dry_run or result.state == "rejected":
+    result = _work(ctx, import_, dry_run)
+    if not dry_run or result.state == Import.State.REJECTED:
         drop_bytes(import_)
     ctx.progress(1.0, result.state)
     facts = {"import": import_.pk, "state": result.state, "slide": result.slide.pk if result.slide else None}
     return Done([OutputSpec("import", facts=facts)])
+
+
+@handler(OVERRIDE_KIND, queue="io", title="Finish a slide with a given um per pixel")
+def finish_with_mpp(ctx: JobContext) -> Done:
+    """Checks a waiting slide again with the um per pixel that a person gave and makes it ready."""
+    user = _sender(ctx)
+    slide = get_slide(user, ctx.params["slide"])
+    if slide.state == Import.State.READY and slide.mpp == ctx.params["mpp"]:
+        return Done([OutputSpec("slide", facts={"slide": slide.pk, "state": slide.state})])  # a second delivery
+    result = override_mpp(user, slide, ctx.params["mpp"], tick=ctx.check)
+    return Done([OutputSpec("slide", facts={"slide": slide.pk, "state": result.state})])
+
+
+def _work(ctx: JobContext, import_: Import, dry_run: bool) -> SlideImportResult:
+    """The import itself; where it ends early, the row is left to a person with its bytes, and the job says why."""
+    try:
+        return import_slide(
+            _sender(ctx),
+            import_.cohort,
+            store.path(import_.key),
+            file_name=import_.file_name,
+            dry_run=dry_run,
+            import_=import_,
+            tick=ctx.check,
+            **import_.options,
+        )
+    except TissueboardError as refusal:
+        park_import(import_, refusal.code, refusal.sentence, refusal.hint)
+        raise
+    except Cancelled:
+        park_import(import_, IntakeCode.IMPORT_CANCELLED, "The import was cancelled.", "Confirm it to start again, or discard the file.")
+        raise
+    except DatabaseError:
+        raise  # no verdict on the file: the sweeper queues the job again
+    except Exception:
+        hint = "Confirm it to try again; if it stops again, give the job's number to the people who run this server."
+        park_import(import_, IntakeCode.IMPORT_FAILED, "The import stopped with an unexpected error.", hint)
+        raise
+
+
+def _sender(ctx: JobContext) -> User | None:
+    return User.objects.filter(pk=ctx.created_by_id).first()

@@ -34,7 +34,7 @@ def codes_for(cohort: Cohort, file_name: str, sha256: str, patient_code: str | N
     finding IDENTIFIER_REPLACED. Errors: IntakeRefused CODE_REFUSED, PATTERN_BROKEN.
     """
     stem = PurePath(file_name).name.split(".")[0] if file_name.count(".") > 1 else PurePath(file_name).stem
-    slide, findings = f"S-{sha256[:8]}", ()
+    slide, findings = f"S-{sha256[:8]}", tuple[Finding, ...]()
     patient = _given(patient_code) or _by_pattern(cohort, file_name) or _known(cohort, PurePath(file_name).stem) or _known(cohort, stem)
     if not patient:
         patient = f"P-{sha256[:8]}"

@@ -2,7 +2,7 @@
 
 from .clinical import import_clinical, propose_mapping, read_table
 from .slide_import import SlideImportResult, import_slide, override_mpp
-from .uploads import confirm_import, discard_import, receive_upload, review_import
+from .uploads import confirm_import, discard_import, receive_upload, request_override, review_import
 
 __all__ = [
     "SlideImportResult",
@@ -14,5 +14,6 @@ __all__ = [
     "propose_mapping",
     "read_table",
     "receive_upload",
+    "request_override",
     "review_import",
 ]

@@ -25,7 +25,7 @@ from .models import Import
 from .naming import Codes, codes_for
 from .sealing import alone, checksum, main_file, seal
 
-READY, ATTENTION, REJECTED = Slide.State.READY.value, Slide.State.NEEDS_ATTENTION.value, Slide.State.REJECTED.value
+READY, ATTENTION, REJECTED = map(str, (Slide.State.READY, Slide.State.NEEDS_ATTENTION, Slide.State.REJECTED))
 THUMBNAIL_PX = 512
 KEPT_FACTS = ("bytes", "kind", "header_mpp", "levels", "tissue_share", "objective_power", "associated_images")
 Tick = Callable[[], None]
@@ -122,13 +122,7 @@ def override_mpp(user: Any, slide: Slide, mpp: float, tick: Tick | None = None) 
     cohort = slide.sample.patient.cohort
     if user is not None:
         require(user, cohort, Role.CONTRIBUTOR)
-    if slide.state != ATTENTION:
-        raise IntakeRefused(
-            IntakeCode.IMPORT_STATE,
-            f"The slide {slide.name} is {slide.state}; its um per pixel can be given only while it needs attention.",
-            "Import the file again if the value of a finished slide is wrong.",
-            status=409,
-        )
+    may_override(slide)
     request = Request(mpp=mpp, trust_mpp=True)
     result = _check(main_file(slide.sealed_key), slide.name, request)
     import_ = Import.objects.filter(cohort=cohort, kind=Import.Kind.SLIDE, sha256=slide.sealed_sha256).first()
@@ -136,6 +130,17 @@ def override_mpp(user: Any, slide: Slide, mpp: float, tick: Tick | None = None) 
         result = replace(result, state=ATTENTION)  # the bytes were taken in before: they are not lost now
     finished = _finish(user, slide, result, request, import_, tick)
     return _close(user, cohort, import_, finished, False, finished.file) if import_ else finished
+
+
+def may_override(slide: Slide) -> None:
+    """IntakeRefused IMPORT_STATE (409) unless the slide waits for a person: predictions of a finished slide stand on its um per pixel."""
+    if slide.state != ATTENTION:
+        raise IntakeRefused(
+            IntakeCode.IMPORT_STATE,
+            f"The slide {slide.name} is {slide.state}; its um per pixel can be given only while it needs attention.",
+            "If the value of a finished slide is wrong, import the file into a new cohort with the right one.",
+            status=409,
+        )
 
 
 @dataclass(frozen=True)

@@ -14,18 +14,20 @@ from django.db import transaction
 from tissueboard.accounts.audit import record
 from tissueboard.cohorts.access import Role, require
 from tissueboard.cohorts.models import Cohort
+from tissueboard.jobs.models import Job
 from tissueboard.jobs.services import enqueue
+from tissueboard.slides.models import Slide
 from tissueboard.store import store
 
 from .clinical import ClinicalReport, import_clinical
-from .errors import IntakeCode, IntakeRefused
+from .errors import IntakeCode, IntakeRefused, error
 from .models import Import
 from .sealing import suffix_of
-from .slide_import import Request
+from .slide_import import Request, may_override
 
 MAX_TABLE_BYTES = 64 * 2**20
 SLIDE_OPTIONS = {field.name for field in fields(Request)} - {"simulated"}  # nobody uploads a simulated slide
-JOB_KIND = "intake.import_slide"
+JOB_KIND, OVERRIDE_KIND = "intake.import_slide", "intake.override_mpp"
 
 
 def receive_upload(
@@ -89,6 +91,25 @@ def confirm_import(user: Any, import_: Import, options: AnyMapping[str, Any] | N
     if report.state == "ready":
         drop_bytes(import_)
     return import_
+
+
+def park_import(import_: Import, code: str, sentence: str, hint: str) -> None:
+    """Leaves a slide upload whose work ended early to a person: its bytes stay, it can be confirmed again or discarded."""
+    finding = error(code, sentence, hint, file=import_.file_name)
+    import_.state, import_.dry_run = Import.State.NEEDS_ATTENTION, True
+    import_.findings = [finding.to_dict()]
+    import_.save(update_fields=["state", "dry_run", "findings"])
+
+
+def request_override(user: Any, slide: Slide, mpp: Any) -> Job:
+    """`override_mpp` as a job on `io`, for pages: a large slide takes minutes. Needs contributor; asking twice gives the same job.
+
+    mpp: a number or what a person typed. Errors: NotVisible, RoleMissing, IntakeRefused (BAD_MAPPING; IMPORT_STATE with 409).
+    """
+    cohort = slide.sample.patient.cohort
+    require(user, cohort, Role.CONTRIBUTOR)
+    may_override(slide)
+    return enqueue(user, OVERRIDE_KIND, {"slide": slide.pk, "mpp": positive_number(mpp)}, cohorts=[cohort])
 
 
 def discard_import(user: Any, import_: Import) -> Import:
@@ -166,9 +187,11 @@ def _receive(uploaded_file: UploadedFile, limit: int, suffix: str) -> tuple[Any,
 
 
 def _enqueue(user: Any, import_: Import) -> None:
-    job = enqueue(user, JOB_KIND, {"import": import_.pk, "dry_run": import_.dry_run}, cohorts=[import_.cohort])
-    import_.job_id = job.pk
-    import_.save(update_fields=["job_id"])
+    # How often it was asked for is part of the job's identity: after a refusal a person may confirm the same file again.
+    asked = import_.facts.get("asked", 0) + 1
+    job = enqueue(user, JOB_KIND, {"import": import_.pk, "dry_run": import_.dry_run}, cohorts=[import_.cohort], key=f"asked {asked}")
+    import_.job_id, import_.facts = job.pk, {**import_.facts, "asked": asked}
+    import_.save(update_fields=["job_id", "facts"])
 
 
 def _read_table(user: Any, import_: Import, options: AnyMapping[str, Any], *, dry_run: bool) -> ClinicalReport:

@@ -179,7 +179,9 @@ def test_unknown_patients_are_created_or_refused_as_asked(bring, cohort):
     assert refused.state == "needs attention"
     assert [f.where for f in refused.findings if f.code == C.UNKNOWN_PATIENT] == ["row 3, column patient_id", "row 4, column patient_id"]
     assert bring(GOOD[:1], create_patients=False).state == "ready"
-    assert bring(GOOD).counts["patients_created"] == 2
+    created = bring(GOOD)
+    told = only(created, C.UNKNOWN_PATIENT)
+    assert created.counts["patients_created"] == 2 and told.severity == "warning" and told.where == "rows 3-4, column patient_id"
     assert only(bring([["p1", 1, "II", 1, "LIVING"]], dry_run=True), C.PATIENT_ALMOST_KNOWN).where == "row 2, column patient_id"
 
 
@@ -190,7 +192,8 @@ def test_rows_without_slide_and_slides_without_row_are_both_told(bring, cohort):
         sample = Sample.objects.create(patient=Patient.objects.create(cohort=cohort, code=code), code="s1")
         Slide.objects.create(sample=sample, name=f"S-{code}", state="checking", sealed_sha256=code * 32)
     report = bring(GOOD, dry_run=True)
-    assert "without a slide in the cohort: 2 (P2, P3)." in only(report, C.ROW_WITHOUT_SLIDE).sentence
+    lacking = only(report, C.ROW_WITHOUT_SLIDE)
+    assert "without a slide in the cohort: 2 (P2, P3)." in lacking.sentence and lacking.where == "rows 3-4, column patient_id"
     assert "not in the table: 1 (P9)." in only(report, C.SLIDE_WITHOUT_ROW).sentence
 
 

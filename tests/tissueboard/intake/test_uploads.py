@@ -13,7 +13,7 @@ from tissueboard.intake.errors import IntakeCode as C
 from tissueboard.intake.errors import IntakeRefused
 from tissueboard.intake.models import Import
 from tissueboard.intake.selectors import get_import, imports_for
-from tissueboard.intake.services import confirm_import, discard_import, receive_upload, review_import
+from tissueboard.intake.services import confirm_import, discard_import, receive_upload, request_override, review_import
 from tissueboard.jobs.models import Job
 from tissueboard.slides.models import Slide
 
@@ -122,3 +122,38 @@ def test_who_may_send_and_read(send, people, cohort, store_folder):
             verb(people["viewer"], received)
     with pytest.raises(NotVisible):
         get_import(people["outsider"], received.pk)
+
+
+def test_a_refusal_in_the_job_leaves_the_file_to_a_person_who_can_try_again(send, run_jobs, people, cohort, store_folder, tmp_path):
+    cohort.code_pattern = "("
+    cohort.save()
+    received = send(write_svs(tmp_path / "x.svs").read_bytes(), "slide", name="a.svs")
+    run_jobs()
+    received.refresh_from_db()
+    assert received.state == "needs attention" and received.findings[0]["code"] == C.PATTERN_BROKEN and uploaded_files(store_folder)
+    assert Job.objects.get().state == "failed" and Job.objects.get().error_code == C.PATTERN_BROKEN
+    cohort.code_pattern = "^(X)"
+    cohort.save()
+    received.cohort.refresh_from_db()
+    confirm_import(people["contributor"], received)
+    run_jobs()
+    received.refresh_from_db()
+    assert received.state == "ready" and Slide.objects.get().state == "ready" and not uploaded_files(store_folder)
+
+
+def test_a_waiting_slide_is_finished_by_a_job(send, run_jobs, people, store_folder, tmp_path):
+    received = send(write_svs(tmp_path / "x.svs", mpp=None).read_bytes(), "slide", name="a.svs")
+    run_jobs()
+    slide = Slide.objects.get()
+    assert slide.state == "needs attention"
+    with pytest.raises(RoleMissing):
+        request_override(people["viewer"], slide, 0.5)
+    with pytest.raises(IntakeRefused):
+        request_override(people["contributor"], slide, "a lot")
+    job = request_override(people["contributor"], slide, "0,5")
+    assert request_override(people["contributor"], slide, 0.5) == job and run_jobs() == [job.pk]
+    slide.refresh_from_db()
+    received.refresh_from_db()
+    assert slide.state == received.state == "ready" and slide.mpp == 0.5
+    with pytest.raises(IntakeRefused, match="ready"):
+        request_override(people["contributor"], slide, 0.25)

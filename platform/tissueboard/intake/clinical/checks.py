@@ -11,7 +11,7 @@ from tissueboard.intake.errors import IntakeCode, error, warning
 from .coding import Coding, preview
 from .mapping import Mapping
 from .propose import IDENTIFIERS, describe, open_questions
-from .rows import Record
+from .rows import Record, spans
 from .table import Table, missing, shown
 
 
@@ -184,12 +184,28 @@ def check_cohort(cohort: Cohort, table: Table, mapping: Mapping, records: dict[s
                     where=where,
                 )
             )
+    strangers = sorted(set(records) - set(patients))
+    if patients and strangers and mapping.create_patients:
+        findings.append(
+            warning(
+                IntakeCode.UNKNOWN_PATIENT,
+                f"Patients of the table that the cohort does not have: {len(strangers)} ({_some(strangers)}); they are created.",
+                "If they should be there already, compare how the codes are written.",
+                file=table.file,
+                where=_rows_of(strangers, records, mapping),
+            )
+        )
     with_slide = set(Patient.objects.filter(cohort=cohort, samples__slides__isnull=False).values_list("code", flat=True))
-    _say_difference(table, sorted(set(records) - with_slide), sorted(with_slide - set(records)), findings)
+    _say_difference(table, mapping, records, with_slide, findings)
     return {code: patient for code, patient in patients.items() if code in records}
 
 
-def _say_difference(table: Table, no_slide: list[str], no_row: list[str], findings: list[Finding]) -> None:
+def _rows_of(codes: list[str], records: dict[str, Record], mapping: Mapping) -> str:
+    return f"rows {spans([row for code in codes for row in records[code].rows])}, column {mapping.patient}"
+
+
+def _say_difference(table: Table, mapping: Mapping, records: dict[str, Record], with_slide: set[str], findings: list[Finding]) -> None:
+    no_slide, no_row = sorted(set(records) - with_slide), sorted(with_slide - set(records))
     if no_slide:
         findings.append(
             warning(
@@ -197,6 +213,7 @@ def _say_difference(table: Table, no_slide: list[str], no_row: list[str], findin
                 f"Patients of the table without a slide in the cohort: {len(no_slide)} ({_some(no_slide)}).",
                 "Import their slides, or leave it so; their outcomes count in the curves.",
                 file=table.file,
+                where=_rows_of(no_slide, records, mapping),
             )
         )
     if no_row:

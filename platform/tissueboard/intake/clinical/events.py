@@ -109,7 +109,7 @@ def _event(table: Table, row: Row, code: str, findings: list[Finding]) -> EventR
     def refuse(column: str, finding_code: str, sentence: str, hint: str) -> None:
         findings.append(error(finding_code, sentence, hint, file=table.file, where=f"row {row.number}, column {column}"))
 
-    kind, state = cells["kind"].lower(), cells.get("state", "").lower() or EventState.DONE.value
+    kind, state = cells["kind"].lower(), cells.get("state", "").lower() or str(EventState.DONE)
     if kind not in EventKind.values:
         refuse(
             "kind",

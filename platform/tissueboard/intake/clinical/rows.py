@@ -247,7 +247,7 @@ def _outcome(code: str, raw: _Raw, endpoint: EndpointMapping, table: Table, find
     entries = raw.times.get((endpoint.name, endpoint.entry), [])
     entry = _one(entries, code, endpoint.entry, table, findings) if entries else (None if endpoint.entry else 0.0)
     absent = {endpoint.time: time is None, endpoint.event: event is None, endpoint.entry: entry is None}
-    if any(absent.values()):
+    if time is None or event is None or entry is None:
         if time is not None or event is not None:
             gaps = [column for column, gap in absent.items() if gap]
             findings.append(
@@ -320,7 +320,7 @@ def summarised(findings: list[Finding], keep: int = 20) -> list[Finding]:
                     code,
                     severity,
                     rest[0].file,
-                    f"rows {_spans(rows)}" + (f", column {column}" if column else ""),
+                    f"rows {spans(rows)}" + (f", column {column}" if column else ""),
                     f"{len(rest)} more findings of this kind. The first of them: {rest[0].sentence}",
                     rest[0].hint,
                 )
@@ -329,13 +329,13 @@ def summarised(findings: list[Finding], keep: int = 20) -> list[Finding]:
     return sorted(out, key=lambda f: order.index(Severity(f.severity)))
 
 
-def _spans(rows: list[int]) -> str:
+def spans(rows: list[int]) -> str:
     """31, 33-36, 40: row numbers with runs joined, cut after twelve pieces."""
-    spans: list[list[int]] = []
+    runs: list[list[int]] = []
     for row in sorted(set(rows)):
-        if spans and row == spans[-1][1] + 1:
-            spans[-1][1] = row
+        if runs and row == runs[-1][1] + 1:
+            runs[-1][1] = row
         else:
-            spans.append([row, row])
-    text = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in spans[:12])
-    return text + (" ..." if len(spans) > 12 else "")
+            runs.append([row, row])
+    text = ", ".join(f"{a}" if a == b else f"{a}-{b}" for a, b in runs[:12])
+    return text + (" ..." if len(runs) > 12 else "")

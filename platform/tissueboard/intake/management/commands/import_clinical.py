@@ -2,8 +2,9 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from tissueboard.errors import TissueboardError
 from tissueboard.intake.clinical import EndpointMapping, VariableMapping, import_clinical
@@ -13,7 +14,7 @@ from tissueboard.intake.people import cohort_for_command, user_for_command
 class Command(BaseCommand):
     help = "Reads a CSV, TSV or XLSX table (also zipped), says what is wrong by row and column, and imports it whole or not at all."
 
-    def add_arguments(self, parser):
+    def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("file", type=Path, metavar="FILE")
         parser.add_argument("--cohort", required=True, help="Name of the cohort.")
         parser.add_argument("--create-cohort", action="store_true", help="Make the cohort if there is none.")
@@ -37,11 +38,11 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="Only check; nothing is written.")
         parser.add_argument("--report", type=Path, metavar="FILE.json", help="Where to write the report.")
 
-    def handle(self, *args, file, cohort, create_cohort, user, dry_run, report, **options):
-        person = user_for_command(user)
+    def handle(self, *args: Any, file: Path, cohort: str, dry_run: bool, report: Path | None, **options: Any) -> None:
+        person = user_for_command(options["user"])
         try:
             chosen = self._options(options)
-            with cohort_for_command(person, cohort, create_cohort, dry_run, self.stdout.write) as target:
+            with cohort_for_command(person, cohort, options["create_cohort"], dry_run, self.stdout.write) as target:
                 result = import_clinical(person, target, file, chosen, dry_run=dry_run)
         except TissueboardError as refusal:
             raise CommandError(f"{refusal.code}: {refusal.sentence} {refusal.hint}") from None
@@ -55,9 +56,9 @@ class Command(BaseCommand):
         if report is not None:
             report.write_text(json.dumps(result.to_dict(), indent=1, ensure_ascii=False))
 
-    def _options(self, given) -> dict:
+    def _options(self, given: dict[str, Any]) -> dict[str, Any]:
         """The options of `import_clinical`: the mapping file first, then what stands on the command line."""
-        options = {}
+        options: dict[str, Any] = {}
         if given["mapping"] is not None:
             try:
                 options = json.loads(given["mapping"].read_text())

@@ -3,11 +3,14 @@
 import json
 import logging
 from argparse import ArgumentTypeError
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
-from django.core.management.base import BaseCommand, CommandError
+from django.core.management.base import BaseCommand, CommandError, CommandParser
 
 from ml.slides.sniff import companion_of
+from tissueboard.cohorts.models import Cohort
 from tissueboard.errors import TissueboardError
 from tissueboard.intake.errors import IntakeCode, error
 from tissueboard.intake.people import cohort_for_command, user_for_command
@@ -30,7 +33,7 @@ def positive(text: str) -> float:
 class Command(BaseCommand):
     help = "Checks and imports slides. One bad file never stops the rest; every file has a line in the report."
 
-    def add_arguments(self, parser):
+    def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="Slide files, or folders that are searched through.")
         parser.add_argument("--cohort", required=True, help="Name of the cohort.")
         parser.add_argument("--create-cohort", action="store_true", help="Make the cohort if there is none.")
@@ -40,22 +43,23 @@ class Command(BaseCommand):
         parser.add_argument("--dry-run", action="store_true", help="Only check; nothing is written.")
         parser.add_argument("--report", type=Path, metavar="FILE.json", help="Where to write the report: a list with one entry per file.")
 
-    def handle(self, *args, paths, cohort, create_cohort, user, mpp, trust_mpp, dry_run, report, **options):
+    def handle(self, *args: Any, paths: list[Path], cohort: str, dry_run: bool, report: Path | None, **options: Any) -> None:
         files = list(found_files(paths))
-        if trust_mpp and mpp is None:
+        given = {"mpp": options["mpp"], "trust_mpp": options["trust_mpp"], "dry_run": dry_run}
+        if given["trust_mpp"] and given["mpp"] is None:
             raise CommandError("--trust-mpp needs --mpp.")
-        person = user_for_command(user)
-        with cohort_for_command(person, cohort, create_cohort, dry_run, self.stdout.write) as target:
-            results = [self._one(person, target, path, name, mpp, trust_mpp, dry_run) for path, name in files]
+        person = user_for_command(options["user"])
+        with cohort_for_command(person, cohort, options["create_cohort"], dry_run, self.stdout.write) as target:
+            results = [self._one(person, target, path, name, given) for path, name in files]
         if report is not None:
             report.write_text(json.dumps([result.to_dict() for result in results], indent=1, ensure_ascii=False))
         counts = {state: sum(r.state == state for r in results) for state in ("ready", "needs attention", "rejected")}
         self.stdout.write(", ".join(f"{n} {state}" for state, n in counts.items()) + (" (dry run, nothing was written)" if dry_run else ""))
 
-    def _one(self, user, cohort, path: Path, name: str, mpp, trust_mpp, dry_run) -> SlideImportResult:
+    def _one(self, user: Any, cohort: Cohort, path: Path, name: str, given: dict[str, Any]) -> SlideImportResult:
         """One file, whatever is in it; an unexpected failure is a finding of this file and a traceback in the log."""
         try:
-            result = self._import(user, cohort, path, name, mpp, trust_mpp, dry_run)
+            result = self._import(user, cohort, path, name, given)
         except TissueboardError as refusal:
             result = _failed(name, refusal.code, refusal.sentence, refusal.hint)
         except Exception:
@@ -69,16 +73,16 @@ class Command(BaseCommand):
             self.stdout.write(f"    {finding.severity}: {finding.code}{where} {finding.sentence} {finding.hint}")
         return result
 
-    def _import(self, user, cohort, path: Path, name: str, mpp, trust_mpp, dry_run) -> SlideImportResult:
+    def _import(self, user: Any, cohort: Cohort, path: Path, name: str, given: dict[str, Any]) -> SlideImportResult:
         main = companion_of(path)
         if main is not None:
             sentence = f"This is a part of the slide {main.name}, not a slide."
             return _failed(name, "COMPANION_FILE", sentence, f"Nothing to do: it is taken in together with {main.name}.")
-        result = import_slide(user, cohort, path, mpp=mpp, trust_mpp=trust_mpp, dry_run=dry_run)
+        result = import_slide(user, cohort, path, **given)
         return SlideImportResult(name, result.state, result.findings, result.slide, result.import_)
 
 
-def found_files(paths: list[Path]):
+def found_files(paths: list[Path]) -> Iterator[tuple[Path, str]]:
     """(path, name in the report) of every file; a folder's files in order, named relative to it."""
     for path in paths:
         if path.is_dir():
