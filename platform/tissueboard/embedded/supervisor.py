@@ -12,7 +12,7 @@ import urllib.request
 from pathlib import Path
 
 from django.core.management import call_command
-from django.db import connection
+from django.db import OperationalError, connection
 
 from tissueboard.embedded import postgres, redis, services
 from tissueboard.embedded.children import ROOT, Child, commands, stop_all, worker_suffix
@@ -75,7 +75,11 @@ class Supervisor:
         self.say(f"Database: {database}; queue: {queue}.")
         services.start(self.home)
         (self.home / "locks" / "started-by-a-command").unlink(missing_ok=True)
-        call_command("migrate", interactive=False, verbosity=0)
+        try:
+            call_command("migrate", interactive=False, verbosity=0)
+        except OperationalError as error:
+            reason = str(error).splitlines()[0]
+            raise EmbeddedServiceError(f"The database does not answer: {reason}.", "Check DATABASE_URL.") from error
         self._release("the service was started again")
         self.say("Database is ready; starting web, workers and sweeper.")
         for name, (command, environment) in commands(self.home, self.host, self.port).items():
@@ -153,7 +157,9 @@ class Supervisor:
 
     def _serves(self) -> bool:
         try:
-            with urllib.request.urlopen(f"http://127.0.0.1:{self.port}/healthz", timeout=2) as answer:
+            # As a proxy would ask, so that HTTPS=1 does not send us elsewhere.
+            ask = urllib.request.Request(f"http://127.0.0.1:{self.port}/healthz", headers={"X-Forwarded-Proto": "https"})
+            with urllib.request.urlopen(ask, timeout=2) as answer:
                 return answer.status == 200
         except (urllib.error.URLError, OSError):
             return False

@@ -38,13 +38,14 @@ def _bury_silent() -> tuple[int, int]:
     """Running jobs without a heartbeat crashed with their worker; they are queued again until their attempts are used up."""
     revived = given_up = 0
     for job in Job.objects.filter(state__in=ACTIVE, heartbeat_at__lt=_ago(settings.JOBS_SILENT_SECONDS))[:BATCH]:
+        if job.cancel_requested and job.state == State.RUNNING:
+            advance(job.pk, State.RUNNING, State.CANCELLED, job.attempt, note="its worker died before it could stop")
+            continue
         crashed = advance(
             job.pk, job.state, State.CRASHED, job.attempt, error_code=JobCode.WORKER_DIED,
             error_sentence="The worker that did this died.", error_hint="Retry it; if it dies again, the work may need more memory.",
             note=f"no sign of life from {job.worker}",
         )  # fmt: skip
-        if crashed and job.cancel_requested:
-            continue
         if crashed and job.attempt < job.max_attempts:
             if advance(job.pk, State.CRASHED, State.QUEUED, job.attempt):
                 dispatch(job.pk, job.attempt + 1)

@@ -51,7 +51,7 @@ def test_a_silent_job_that_was_to_be_cancelled_is_not_done_again(job):
     Job.objects.filter(pk=job.pk).update(cancel_requested=True)
     sweeper.sweep()
     job.refresh_from_db()
-    assert job.state == State.CRASHED
+    assert job.state == State.CANCELLED
 
 
 def test_a_worker_that_was_taken_for_dead_finds_that_it_does_not_count_any_more(job):
