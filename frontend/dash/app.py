@@ -37,6 +37,11 @@ def current() -> Context:
     return found
 
 
+def serving() -> bool:
+    """Whether a request is being served (and so `current` has an answer)."""
+    return flask.has_request_context()
+
+
 class FramedDash(Dash):
     """Dash inside our page frame."""
 
@@ -44,8 +49,13 @@ class FramedDash(Dash):
 
     def interpolate_index(self, **parts: str) -> str:
         context = current()
-        own = {name: mark_safe(text.replace(PLACEHOLDER, context.prefix)) for name, text in parts.items()}
+        own = {name: mark_safe(_addressed(text, context.prefix)) for name, text in parts.items()}
         return render_to_string(self.template, {"dash": own, "subject": context.subject}, request=context.request)
+
+
+def _addressed(text: str, prefix: str) -> str:
+    """The text with the object's address in place of the placeholder, as it stands in HTML and as Dash writes it in JSON."""
+    return text.replace(PLACEHOLDER, prefix).replace(PLACEHOLDER.replace("/", "\\u002f"), prefix)
 
 
 def make_app(name: str) -> FramedDash:
@@ -58,8 +68,12 @@ def make_app(name: str) -> FramedDash:
         assets_ignore=".*",
         csrf_token_name=settings.CSRF_COOKIE_NAME,
         csrf_header_name="X-CSRFToken",
+        # Django forbids its database inside an event loop, and Dash would open one.
+        use_async=False,
         enable_mcp=False,
         websocket_callbacks=False,
+        # A cohort without outcomes gets a page without controls.
+        suppress_callback_exceptions=True,
         update_title="",
         include_assets_files=False,
     )

@@ -11,7 +11,7 @@ from frontend.figures.plotly_km import draw
 from frontend.figures.survival import UNITS, SurvivalFigure, survival_figure
 from tissueboard.errors import Code, TissueboardError
 
-from .app import FramedDash, current, make_app
+from .app import FramedDash, current, make_app, serving
 
 NO_GROUPS = "-"
 
@@ -40,6 +40,9 @@ def layout() -> Any:
 
     from tissueboard.outcomes.selectors import endpoints_in, groupings
 
+    if not serving():
+        # Dash asks once while the application is built; there is no cohort then.
+        return html.Div()
     context = current()
     cohort = context.subject
     endpoints = endpoints_in(context.user, cohort)

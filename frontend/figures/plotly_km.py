@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from plotly.graph_objects import Figure
 
 INK, GRID = "#14212c", "#e6ebef"
-ROW_PX, PLOT_PX, AXIS_PX = 24, 380, 96
+ROW_PX, PLOT_PX, AXIS_PX = 38, 380, 96
 
 
 def draw(figure: SurvivalFigure, *, bands: bool = True) -> Figure:
@@ -32,27 +32,31 @@ def draw(figure: SurvivalFigure, *, bands: bool = True) -> Figure:
     picture.update_layout(
         height=height,
         margin={"l": 64, "r": 16, "t": 40, "b": 24},
-        font={"family": "system-ui, sans-serif", "size": 13, "color": INK},
+        font={"family": "system-ui, sans-serif", "size": 12, "color": INK},
         paper_bgcolor="#fff",
         plot_bgcolor="#fff",
         hovermode="x unified",
         legend={"orientation": "h", "y": 1.02, "yanchor": "bottom", "x": 0},
     )
-    picture.update_yaxes(range=[0, 1.02], tickformat=".0%", gridcolor=GRID, zerolinecolor=INK, title_text=figure.y_label, row=1, col=1)
+    picture.update_yaxes(range=[0, 1.02], tickformat=".0%", gridcolor=GRID, zerolinecolor=INK, title=_title(figure.y_label), row=1, col=1)
     picture.update_xaxes(
         range=[0, figure.x_max * 1.01],
         tickvals=ticks,
         ticktext=[f"{t:.0f}" for t in ticks],
         gridcolor=GRID,
         showticklabels=True,
-        title_text=figure.x_label,
+        title=_title(figure.x_label),
         row=1,
         col=1,
     )
     picture.update_xaxes(visible=False, range=[0, figure.x_max * 1.01], row=2, col=1)
     picture.update_yaxes(visible=False, range=[0.3, rows + 1.2], row=2, col=1)
-    picture.add_annotation(text="<b>At risk</b>", x=0, y=rows + 0.9, xanchor="center", showarrow=False, font={"size": 12}, row=2, col=1)
+    picture.add_annotation(text="<b>At risk</b>", x=0, y=rows + 0.8, xanchor="left", xshift=-8, showarrow=False, font={"size": 12}, row=2, col=1)
     return picture
+
+
+def _title(text: str) -> dict[str, object]:
+    return {"text": text, "font": {"size": 13}}
 
 
 def _line(curve: Curve, unit: str) -> object:
@@ -107,12 +111,10 @@ def _ticks(curve: Curve) -> object:
 
 
 def _at_risk(picture: Figure, figure: SurvivalFigure, curve: Curve, height: int) -> None:
-    """One row of numbers in the colour of its curve; the name is in the legend above, in the same colour and order."""
-    if curve.suppressed:
-        note = f"{curve.name}: n {curve.n}, too few to draw"
-        picture.add_annotation(text=note, x=0, y=height, xanchor="left", showarrow=False, font={"size": 12}, row=2, col=1)
-        return
+    """Two lines per group: its name, then its numbers in the colour of its curve (never colour alone)."""
+    place = {"row": 2, "col": 1, "showarrow": False}
+    name = f"{curve.name}: n {curve.n}, too few to draw" if curve.suppressed else curve.name
+    picture.add_annotation(text=name, x=0, y=height + 0.2, xanchor="left", xshift=-8, font={"size": 12}, **place)
     for tick, n in zip(figure.ticks, curve.at_risk):
-        picture.add_annotation(
-            text=str(n), x=tick, y=height, showarrow=False, font={"size": 12, "color": curve.colour}, xanchor="center", row=2, col=1
-        )
+        font = {"size": 12, "color": curve.colour}
+        picture.add_annotation(text=str(n), x=tick, y=height - 0.25, xanchor="center", font=font, **place)

@@ -14,14 +14,17 @@ from tissueboard.predictions.risk_view import RiskView
 from .source import Source, source_of
 
 WIDE, PHONE = 620.0, 340.0
+# An interval wider than this, or a model whose own test does not exclude chance, is said beside the number, not in the small print.
+WIDE_INTERVAL, CHANCE = 0.5, 0.05
 
 
 @dataclass(frozen=True)
 class RiskBlock:
-    """view: the numbers. km_wide, km_phone, strip: SVG, "" where nothing is drawn. no_curves: why there are no curves."""
+    """view: the numbers. doubts: sentences on how little the number may be worth. km_wide, km_phone, strip: SVG, "" where nothing is drawn. no_curves: why there are no curves."""
 
     view: RiskView
     horizon: str
+    doubts: list[str]
     strip: str
     figure: SurvivalFigure | None
     km_wide: str
@@ -43,6 +46,7 @@ def risk_block(user: Any, patient: Any) -> RiskBlock:
     return RiskBlock(
         view=view,
         horizon=horizon,
+        doubts=doubts(view),
         strip=strip,
         figure=figure,
         km_wide=draw(figure, WIDE) if figure else "",
@@ -50,6 +54,18 @@ def risk_block(user: Any, patient: Any) -> RiskBlock:
         no_curves=no_curves,
         source=source_of(view.prediction, *_more(view)) if view.prediction is not None else None,
     )
+
+
+def doubts(view: RiskView) -> list[str]:
+    """What weakens a risk that is shown: a wide interval, or a model that chance explains as well."""
+    if view.probability is None or view.lower is None or view.upper is None:
+        return []
+    said = []
+    if view.upper - view.lower > WIDE_INTERVAL:
+        said.append(f"The interval spans {view.upper - view.lower:.0%}: with {view.reference_n} reference patients the estimate says little.")
+    if view.permutation_p is not None and view.permutation_p >= CHANCE:
+        said.append(f"In its own cohort the model is not distinguishable from chance (permutation p = {view.permutation_p:.2f}).")
+    return said
 
 
 def _context(user: Any, patient: Any, view: RiskView) -> tuple[SurvivalFigure | None, str]:
@@ -72,5 +88,5 @@ def _more(view: RiskView) -> list[tuple[str, str]]:
     if view.cut is not None:
         told.append(("Cut between the groups", f"{view.cut:.3f} on the score, declared beforehand"))
     if view.score is not None:
-        told.append(("Her score", f"{view.score:.3f}"))
+        told.append(("Score", f"{view.score:.3f}"))
     return [(name, value) for name, value in told if value]

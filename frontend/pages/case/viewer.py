@@ -11,6 +11,8 @@ from django.urls import reverse
 from frontend.figures.palette import colour_stops
 
 LOCK_BELOW = 0.10
+# A stain of every nucleus is the best predicted channel and the least telling one: never the first that a board sees.
+NOT_FIRST = {"DAPI"}
 # Up to this share of out-of-range tissue a slide counts as inside: single folds and pen marks are on every slide.
 INSIDE = 0.05
 
@@ -61,7 +63,7 @@ def map_view(patient_id: int, prediction: Any) -> MapView:
     cards, bounds = card(prediction.version), limits(prediction.version)
     markers = [_marker(i, name, cards.get(name), bounds.get(name)) for i, name in enumerate(facts["names"])]
     choice = [m for m in markers if not m.locked]
-    first = max(choice, key=lambda m: m.r2 or 0.0) if choice else None
+    first = max(choice, key=lambda m: (m.name not in NOT_FIRST, m.r2 or 0.0)) if choice else None
     return MapView(
         prediction=prediction,
         markers=markers,

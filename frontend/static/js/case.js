@@ -24,6 +24,7 @@
     const opacity = find("#opacity");
     const on = find("#overlay-on");
     const range = find("#range-on");
+    const grey = find("#grey-on");
     const readOut = find("[data-read-out]");
     const number = (value) => value.toFixed(2).replace("-", "−");
     let values = null;
@@ -81,11 +82,13 @@
     function apply() {
       viewer.shown = on.checked;
       viewer.hatched = range.checked;
+      viewer.grey = grey.checked;
       viewer.apply();
     }
 
     function onKey(key) {
       if (key === "o") on.checked = !on.checked;
+      else if (key === "g") grey.checked = !grey.checked;
       else if (key === "h" && !range.disabled) range.checked = !range.checked;
       else if (key === "[") setOpacity(Number(opacity.value) - 10);
       else if (key === "]") setOpacity(Number(opacity.value) + 10);
@@ -95,6 +98,8 @@
     opacity.addEventListener("input", () => setOpacity(Number(opacity.value)));
     on.addEventListener("change", apply);
     range.addEventListener("change", apply);
+    grey.addEventListener("change", apply);
+    apply();
     find("[data-osd]").addEventListener("pointermove", read);
     find("[data-marker-box]").addEventListener("marker", (event) => show(event.detail.channel));
     const first = find('[role=option][aria-selected="true"]');

@@ -10,7 +10,8 @@ window.tissueboard = window.tissueboard || {};
   // OpenSeadragon would write a <style> element, which the page's security policy refuses; the rule is in viewer.css.
   function keepStyleOut() {
     if (!document.querySelector("style[data-openseadragon-mobile-css]")) {
-      const mark = document.createElement("style");
+      // Found by its name, but in no namespace that browsers style by.
+      const mark = document.createElementNS("urn:tissueboard:none", "style");
       mark.setAttribute("data-openseadragon-mobile-css", "true");
       document.head.append(mark);
     }
@@ -35,6 +36,8 @@ window.tissueboard = window.tissueboard || {};
       this.opacity = 0.6;
       this.shown = true;
       this.hatched = true;
+      // Under a map the tissue is drawn in grey, so that hue comes from the map alone and reads like the colour bar.
+      this.grey = true;
       OpenSeadragon.setString("GestureHints.Scroll", "Click the slide, then the wheel zooms");
       this.osd = OpenSeadragon({
         element: host,
@@ -44,6 +47,7 @@ window.tissueboard = window.tissueboard || {};
         showNavigator: Boolean(options.navigator),
         navigatorPosition: "BOTTOM_RIGHT",
         navigatorSizeRatio: 0.16,
+        navigatorAutoFade: false,
         cooperativeGestures: true,
         gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
         maxZoomPixelRatio: 4,
@@ -112,6 +116,7 @@ window.tissueboard = window.tissueboard || {};
     }
 
     apply() {
+      this.osd.element.classList.toggle("greyed", Boolean(this.map) && this.shown && this.grey && this.opacity > 0);
       if (this.map) {
         this.map.style.opacity = this.opacity;
         this.map.style.visibility = this.shown ? "visible" : "hidden";
@@ -123,15 +128,22 @@ window.tissueboard = window.tissueboard || {};
     async boxes(boxes) {
       await this.ready;
       for (const old of this.drawn || []) this.osd.removeOverlay(old);
+      // One niche may be matched twice: its second frame stands inside the first, its second number beside it.
+      const nested = new Map();
       this.drawn = boxes.map((one) => {
+        const depth = nested.get(String(one.box)) || 0;
+        nested.set(String(one.box), depth + 1);
         const element = document.createElement("div");
         element.className = "niche-box";
         element.style.color = one.colour;
+        const frame = document.createElement("i");
+        frame.style.inset = `${5 * depth}px`;
         const label = document.createElement("span");
+        label.style.left = `${20 * depth}px`;
         const number = document.createElement("b");
         number.textContent = one.n;
         label.append(number);
-        element.append(label);
+        element.append(frame, label);
         this.osd.addOverlay({ element, location: this.place(...one.box) });
         return element;
       });
