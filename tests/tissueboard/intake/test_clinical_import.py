@@ -82,10 +82,11 @@ def test_a_changed_value_keeps_the_old_one_with_who_and_why(bring, people):
         (["P4", 5, "II", "soon", "LIVING"], C.WRONG_TYPE, "row 5, column os_months"),
         (["P4", 5, "II", "12,5", "LIVING"], C.WRONG_TYPE, "row 5, column os_months"),
         (["P4", 5, "II", -1, "LIVING"], C.NEGATIVE_TIME, "row 5, column os_months"),
+        (["P4", 5, "II", 4000, "LIVING"], C.TIME_IMPLAUSIBLE, "row 5, column os_months"),
         (["", 5, "II", 5, "LIVING"], C.PATIENT_MISSING, "row 5, column patient_id"),
         (["Müller, Anna", 5, "II", 5, "LIVING"], C.IDENTIFIER_SUSPECTED, "row 5, column patient_id"),
         (["anna@clinic.example", 5, "II", 5, "LIVING"], C.IDENTIFIER_SUSPECTED, "row 5, column patient_id"),
-        (["P" * 65, 5, "II", 5, "LIVING"], C.PATIENT_ID_TOO_LONG, "row 5, column patient_id"),
+        (["P" * 65, 5, "II", 5, "LIVING"], C.CODE_TOO_LONG, "row 5, column patient_id"),
         (["P1", 99, "II", 12, "DECEASED"], C.CONFLICTING_ROWS, "rows 2, 5, column age"),
         (["P1", 61, "II", 13, "DECEASED"], C.CONFLICTING_ROWS, "rows 2, 5, column os_months"),
         (["P4", 5, "II", 5, "LIVING", "more"], C.ROW_TOO_LONG, "row 5, column F"),
@@ -247,6 +248,8 @@ def test_a_failing_write_leaves_nothing_behind(bring, monkeypatch):
 def test_samples_of_a_sample_table_are_made(bring):
     report = bring([["P1", "P1-01", 5], ["P1", "P1-02", 5]], header=["PATIENT_ID", "SAMPLE_ID", "AGE"])
     assert report.state == "ready" and list(Sample.objects.values_list("code", flat=True)) == ["P1-01", "P1-02"]
+    long = bring([["P1", "x" * 65, 5]], header=["PATIENT_ID", "SAMPLE_ID", "AGE"])
+    assert long.state == "rejected" and only(long, C.CODE_TOO_LONG).where == "row 2, column SAMPLE_ID"
 
 
 def test_who_may(bring, people, cohort, write_csv):

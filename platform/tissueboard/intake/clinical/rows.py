@@ -18,6 +18,7 @@ from .mapping import UNITS, EndpointMapping, Mapping
 from .table import Row, Table, missing, number, plain, shown
 
 MAX_ID = 64
+LONGEST_DAYS = 130 * 365.25
 PERSON = re.compile(r"[^\W\d_]{2,}[ ,]+[^\W\d_]{2,}|@")
 
 
@@ -70,7 +71,7 @@ def _refused_code(code: str) -> tuple[str, str, str] | None:
     if missing(code):
         return IntakeCode.PATIENT_MISSING, "The row has no patient.", "Write the patient's code, or remove the row."
     if len(code) > MAX_ID:
-        return IntakeCode.PATIENT_ID_TOO_LONG, f"The code {shown(code)} has more than {MAX_ID} characters.", "Use a shorter code."
+        return IntakeCode.CODE_TOO_LONG, f"The code {shown(code)} has more than {MAX_ID} characters.", "Use a shorter code."
     if PERSON.search(code):
         hint = "Replace names by codes before the table leaves the clinic."
         return IntakeCode.IDENTIFIER_SUSPECTED, "The patient's code looks like a person's name or an e-mail address.", hint
@@ -86,13 +87,23 @@ def read_records(table: Table, mapping: Mapping, dictionary: dict[str, ClinicalV
         raw = raws.setdefault(code, _Raw())
         raw.rows.append(row)
         if mapping.sample and not missing(sample := row.cells[table.index(mapping.sample)]):
-            raw.samples.append(sample[:MAX_ID])
+            _sample(table, row, mapping.sample, sample, raw, findings)
         for variable in mapping.variables:
             _value(table, row, variable.column, dictionary[variable.name], mapping.decimal, raw, findings)
         for endpoint in endpoints:
             _endpoint_cells(table, row, endpoint, codings[endpoint.name], mapping.decimal, raw, findings)
     _say_repeats(table, mapping, raws, findings)
     return {code: _joined(code, raw, table, mapping, endpoints, findings) for code, raw in raws.items()}
+
+
+def _sample(table: Table, row: Row, column: str, code: str, raw: _Raw, findings: list[Finding]) -> None:
+    refusal = _refused_code(code)
+    if refusal is None:
+        raw.samples.append(code)
+    else:
+        finding_code, _, hint = refusal
+        sentence = f"{shown(code)} cannot be the code of a sample."
+        findings.append(error(finding_code, sentence, hint, file=table.file, where=f"row {row.number}, column {column}"))
 
 
 def _value(table: Table, row: Row, column: str, definition: ClinicalVariable, decimal: str, raw: _Raw, findings: list[Finding]) -> None:
@@ -152,6 +163,16 @@ def _endpoint_cells(
                     IntakeCode.NEGATIVE_TIME,
                     f"The time {shown(cell)} is before time zero.",
                     "Check the two dates that it was calculated from; leave it empty if it is not known.",
+                    file=table.file,
+                    where=where,
+                )
+            )
+        elif value * UNITS[endpoint.unit] > LONGEST_DAYS:
+            findings.append(
+                error(
+                    IntakeCode.TIME_IMPLAUSIBLE,
+                    f"{shown(cell)} {endpoint.unit} are longer than a life.",
+                    "Check the unit of the column and the value.",
                     file=table.file,
                     where=where,
                 )

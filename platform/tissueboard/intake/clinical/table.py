@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import re
 from dataclasses import dataclass, field
 
@@ -74,7 +75,8 @@ def number(cell: str, decimal: str = ".") -> float | None:
     text = cell.strip()
     if decimal == ",":
         text = text.replace(",", ".") if "." not in text and text.count(",") <= 1 else "?"
-    return float(text) if NUMBER.fullmatch(text) else None
+    value = float(text) if NUMBER.fullmatch(text) else math.inf
+    return value if math.isfinite(value) else None
 
 
 def plain(cell: str) -> str:
