@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .SHELLFLAGS := -euo pipefail -c
 .DEFAULT_GOAL := help
-.PHONY: help setup python-env node-env run test lint bench clean
+.PHONY: help setup python-env node-env run test lint bench first-run clean
 
 PORT ?= 8000
 VENV := .venv
@@ -13,7 +13,7 @@ PYTHON ?= $(shell for p in python3.11 python3.12 python3.13 python3; do \
   $$p -c 'import sys; sys.exit(not (3, 11) <= sys.version_info < (3, 14))' 2>/dev/null && { echo $$p; break; }; done)
 
 help: ## this list
-	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' Makefile
 
 setup: python-env node-env ## the environment: .venv and the few files from npm
 
@@ -58,6 +58,9 @@ lint: setup ## style, imports that only go down, types, templates
 
 bench: setup ## our paths beside the usual tools; writes docs/results/bench.md
 	@$(SITE) $(PY) tests/bench/run_all.py
+
+first-run: setup ## from a fresh clone to a case page; writes docs/results/first-run.md
+	@$(PY) tests/bench/first_run.py $(ARGS)
 
 clean: ## removes the environment and caches, keeps var/ (the data)
 	rm -rf $(VENV) frontend/node_modules frontend/static/vendor staticfiles build *.egg-info

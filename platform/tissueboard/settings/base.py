@@ -80,6 +80,8 @@ TEMPLATES = [
 DATABASES = {"default": env.db_url("DATABASE_URL") if env.str("DATABASE_URL", "") else database_settings(HOME)}
 DATABASES["default"].setdefault("CONN_MAX_AGE", 60)
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
+# A prepared statement's generic plan ignores how few rows a user may see (DESIGNS 7).
+DATABASES["default"].setdefault("OPTIONS", {}).setdefault("options", "-c plan_cache_mode=force_custom_plan")
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 AUTH_USER_MODEL = "accounts.User"
 LOGIN_URL = "/login/"

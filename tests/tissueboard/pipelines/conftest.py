@@ -1,7 +1,6 @@
 """Six simulated patients that went through the whole reference chain, once for this folder."""
 
 import pytest
-
 from reference_six import enqueue_reference, run_everything
 
 

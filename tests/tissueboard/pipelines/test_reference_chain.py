@@ -2,14 +2,15 @@
 
 import numpy as np
 import pytest
-
 from reference_six import HEX_CONFIG
+
 from tissueboard.accounts.models import User
 from tissueboard.cohorts.models import Patient
 from tissueboard.jobs.models import Job
 from tissueboard.model_registry.models import Member, ModelVersion
 from tissueboard.model_registry.services import choose_fold, hash_of
 from tissueboard.pipelines.services import plan_case, run_pipeline
+from tissueboard.predictions import risk_view
 from tissueboard.predictions.maps import card, limits, load_map
 from tissueboard.predictions.models import Prediction
 from tissueboard.predictions.risk_view import risk_of_patient
@@ -67,7 +68,9 @@ def test_limits_and_card_are_kept_for_every_marker(reference):
     assert not card(version)["Pan-Cytokeratin"]["locked"]
 
 
-def test_risks_are_out_of_fold_and_carry_their_reference(reference, manager):
+def test_risks_are_out_of_fold_and_carry_their_reference(reference, manager, monkeypatch):
+    # Three patients on small slides make a narrow range; what is shown inside it is looked at here.
+    monkeypatch.setattr(risk_view, "MOST_OUT_OF_RANGE", 1.0)
     for patient in Patient.objects.filter(endpoints__name="OS"):
         view = risk_of_patient(manager, patient)
         assert view.why_none == "" and view.held_out
@@ -75,6 +78,17 @@ def test_risks_are_out_of_fold_and_carry_their_reference(reference, manager):
         assert (view.reference_n, view.reference_events) == (6, 6) and view.group in ("higher", "lower")
         assert 0 < view.permutation_p <= 1 and view.c_lower <= view.c_index <= view.c_upper
         assert view.version.cohorts.get() == reference
+
+
+def test_no_risk_is_shown_out_of_range_or_in_sample(reference, manager, monkeypatch):
+    prediction = Prediction.objects.filter(kind="risk").first()
+    monkeypatch.setattr(risk_view, "MOST_OUT_OF_RANGE", -0.01)
+    view = risk_of_patient(manager, prediction.patient)
+    assert view.probability is None and "unlike what the protein model was trained on" in view.why_none and view.reference_n == 6
+    monkeypatch.setattr(risk_view, "MOST_OUT_OF_RANGE", 1.0)
+    Prediction.objects.filter(pk=prediction.pk).update(in_sample=True)
+    view = risk_of_patient(manager, prediction.patient)
+    assert view.probability is None and "saw this patient" in view.why_none
 
 
 def test_the_nearest_tissue_is_the_one_that_a_plain_loop_finds(reference, manager):
