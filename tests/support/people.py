@@ -163,7 +163,7 @@ def _slides(cohort: Any, patients: list[Any], files: Any, first: int) -> list[An
     from tissueboard.slides.models import Slide
 
     samples = Sample.objects.bulk_create(
-        Sample(patient=p, code=f"{p.code}-S1", time_point="pre", body_site="lung", procedure="biopsy", day=0.0) for p in patients[:3]
+        Sample(patient=p, code=f"{p.code}-S1", time_point="pre", body_site="upper lobe", procedure="biopsy", day=0.0) for p in patients[:3]
     )
     finding = {
         "code": "MPP_MISSING",
@@ -176,7 +176,7 @@ def _slides(cohort: Any, patients: list[Any], files: Any, first: int) -> list[An
     slides = []
     for i, sample in enumerate(samples):
         slide = Slide(sample=sample, name=f"{sample.code}-1", site=f"site {i % 2}", scanner="hand", stain_batch="b1", vendor="generic-tiff")
-        slide.sealed_sha256 = f"{first + i:064d}"
+        slide.sealed_sha256, slide.sealed_key = f"{first + i:064d}", files.tissues[first].slide_key
         if i < 2:
             tissue = files.tissues[first + i]
             slide.state, slide.working_key, slide.working_sha256 = "ready", tissue.slide_key, tissue.slide_sha256

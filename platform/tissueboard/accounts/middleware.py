@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from contextvars import ContextVar
 from dataclasses import dataclass
 
+from django.db import DataError
 from django.http import HttpRequest, HttpResponse, JsonResponse
 from django.shortcuts import render
 
-from tissueboard.errors import TissueboardError
+from tissueboard.errors import Code, TissueboardError
+
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -37,7 +41,10 @@ class RequestContextMiddleware:
 
 
 class ErrorMiddleware:
-    """A TissueboardError from any view becomes a page (template error.html) or, under /api/ and for JSON, its dictionary."""
+    """A TissueboardError from any view becomes a page (template error.html) or, under /api/ and for JSON, its dictionary.
+
+    So does a value that the database cannot hold (a null character in a search, a number out of range): the person's mistake, not ours.
+    """
 
     def __init__(self, get_response: Callable[[HttpRequest], HttpResponse]):
         self.get_response = get_response
@@ -46,6 +53,10 @@ class ErrorMiddleware:
         return self.get_response(request)
 
     def process_exception(self, request: HttpRequest, exception: Exception) -> HttpResponse | None:
+        if isinstance(exception, DataError):
+            logger.warning("The database refused a value at %s.", request.path, exc_info=exception)
+            sentence = "The request holds a value that no record can have, such as a null character or a number out of range."
+            exception = TissueboardError(Code.BAD_REQUEST, sentence, "Correct it and send it again.")
         if not isinstance(exception, TissueboardError):
             return None
         if request.path.startswith(("/api/", "/slides/")) or request.headers.get("accept", "").startswith("application/json"):

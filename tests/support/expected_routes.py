@@ -1,0 +1,228 @@
+"""What every address of the house answers to every person: the table behind tests/tissueboard/test_routes_and_persons.py.
+
+A new address fails the suite until it has a line here. `Route.get` and `Route.post` give the status by person; a method that is not
+named must not open anything. The table is read for the cohort `lung`, and once more for `breast` with the people changing sides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from io import BytesIO
+from typing import Any
+
+from people import MEMBERS, PASSWORD, PERSONS
+
+Statuses = dict[str, tuple[int, ...]]
+ROLES = ("viewer", "contributor", "manager")
+
+
+def everybody(*status: int) -> Statuses:
+    return dict.fromkeys(PERSONS, status)
+
+
+def signed_in(*status: int, anonymous: int) -> Statuses:
+    """Lists and forms that belong to no cohort: each sees her own."""
+    return everybody(*status) | {"anonymous": (anonymous,)}
+
+
+def members(*status: int, anonymous: int, role: str = "viewer", low: int = 403, stranger: int = 404) -> Statuses:
+    """From `role` upwards; a member below it is told so (403); for all others there is no such thing (404)."""
+    found = dict.fromkeys(PERSONS, (stranger,)) | {"anonymous": (anonymous,)}
+    for person in MEMBERS:
+        found[person] = status if ROLES.index(person) >= ROLES.index(role) else (low,)
+    return found
+
+
+@dataclass(frozen=True)
+class Route:
+    """kwargs, body: made from the records of a cohort (`part`) and the world; body is sent by POST. query: for GET and POST."""
+
+    get: Statuses | None = None
+    post: Statuses | None = None
+    kwargs: Callable[[Any, Any], dict[str, Any]] = lambda part, world: {}
+    body: Callable[[Any, Any], dict[str, Any]] = lambda part, world: {}
+    query: Callable[[Any, Any], dict[str, Any]] = lambda part, world: {}
+    json: bool = False
+    facts: dict[str, Any] = field(default_factory=dict)
+
+
+def page(*status: int, role: str = "viewer", **more: Any) -> Route:
+    """A page of one cohort: the anonymous are sent to the login."""
+    return Route(get=members(*(status or (200,)), anonymous=302, role=role), **more)
+
+
+def page_post(*status: int, role: str = "contributor", **more: Any) -> Route:
+    return Route(post=members(*status, anonymous=302, role=role), **more)
+
+
+def api(*status: int, role: str = "viewer", **more: Any) -> Route:
+    return Route(get=members(*(status or (200,)), anonymous=401, role=role), json=True, **more)
+
+
+def api_post(*status: int, role: str = "contributor", **more: Any) -> Route:
+    return Route(post=members(*status, anonymous=401, role=role), json=True, **more)
+
+
+def api_list(**more: Any) -> Route:
+    return Route(get=signed_in(200, anonymous=401), json=True, **more)
+
+
+def page_list(**more: Any) -> Route:
+    return Route(get=signed_in(200, anonymous=302), **more)
+
+
+def cohort(part: Any, world: Any) -> dict[str, Any]:
+    return {"cohort_id": part.cohort.pk}
+
+
+def patient(part: Any, world: Any) -> dict[str, Any]:
+    return {"patient_id": part.patient.pk}
+
+
+def slide(part: Any, world: Any) -> dict[str, Any]:
+    return {"slide_id": part.slide.pk}
+
+
+def waiting(part: Any, world: Any) -> dict[str, Any]:
+    return {"slide_id": part.waiting.pk}
+
+
+def job(name: str) -> Callable[[Any, Any], dict[str, Any]]:
+    return lambda part, world: {"job_id": part.jobs[name].pk}
+
+
+def version(part: Any, world: Any) -> dict[str, Any]:
+    return {"version_id": world.versions[part.cohort.name].pk}
+
+
+def import_(part: Any, world: Any) -> dict[str, Any]:
+    return {"import_id": part.import_.pk}
+
+
+def channel(part: Any, world: Any) -> dict[str, Any]:
+    return {"patient_id": part.patient.pk, "prediction_id": part.map.pk, "channel": 0}
+
+
+def table(part: Any, world: Any) -> dict[str, Any]:
+    file = BytesIO(b"patient_id,age\n" + part.patient.code.encode() + b",60\n")
+    file.name = "ages.csv"
+    return {"file": file}
+
+
+def with_token(**more: Any) -> Callable[[Any, Any], dict[str, Any]]:
+    """Addresses of tiles: the token of a member is the right itself."""
+    from tissueboard.slides.services import tile_token
+
+    def kwargs(part: Any, world: Any) -> dict[str, Any]:
+        member = world.viewer if part is world.lung else world.stranger
+        return {"slide_id": part.slide.pk, "token": tile_token(member, part.slide)} | more
+
+    return kwargs
+
+
+API = {
+    "api:token": Route(
+        get=everybody(405), post=everybody(200), body=lambda part, world: {"username": "outsider", "password": PASSWORD}, json=True
+    ),
+    "api:schema": Route(get=everybody(200)),
+    "api:unknown": Route(get=everybody(404), post=everybody(404), json=True),
+    "api:cohorts": api_list(),
+    "api:cohort": api(kwargs=cohort),
+    "api:patients": api_list(),
+    "api:patient": api(kwargs=patient),
+    "api:patient_risk": api(kwargs=patient),
+    "api:slides": api_list(),
+    "api:slide": api(kwargs=slide),
+    "api:slide_tiles": api(kwargs=slide),
+    "api:slide_tile": api(302, kwargs=lambda part, world: slide(part, world) | {"level": 0, "col": 0, "row": 0}),
+    "api:slide_pipeline": api_post(202, kwargs=slide, body=lambda part, world: {"name": "case"}),
+    "api:maps": api(kwargs=slide),
+    "api:map": api(kwargs=lambda part, world: slide(part, world) | {"map_id": part.map.pk}),
+    "api:map_values": api(kwargs=lambda part, world: slide(part, world) | {"map_id": part.map.pk}),
+    "api:imports": Route(
+        get=signed_in(200, anonymous=401),
+        post=members(202, anonymous=401, role="contributor"),
+        body=lambda part, world: {"cohort": part.cohort.name, "kind": "clinical"} | table(part, world),
+        json=True,
+        facts={"multipart": True},
+    ),
+    "api:import": api(kwargs=import_, role="contributor"),
+    "api:import_confirm": api_post(200, kwargs=import_),
+    "api:import_discard": api_post(200, kwargs=import_),
+    "api:jobs": api_list(),
+    "api:job": api(kwargs=job("done")),
+    "api:job_cancel": api_post(200, kwargs=job("queued")),
+    "api:job_retry": api_post(200, kwargs=job("failed")),
+    "api:retrieval": api_post(200, role="viewer", body=lambda part, world: {"slide": part.slide.pk, "k": 3}),
+    "api:kaplan_meier": api(query=lambda part, world: {"cohort": part.cohort.name, "endpoint": "OS", "group_by": "stage"}),
+    "api:models": api_list(),
+    "api:model": api(kwargs=version),
+}
+
+TILES = {
+    "slide_dzi": Route(get=everybody(200), kwargs=with_token()),
+    "slide_tile": Route(get=everybody(200), kwargs=with_token(level=0, col=0, row=0)),
+    "slide_thumbnail": page(kwargs=slide),
+}
+
+PAGES = {
+    "login": Route(get=everybody(302) | {"anonymous": (200,)}, post=everybody(302) | {"anonymous": (200,)}),
+    "logout": Route(get=everybody(405), post=everybody(302)),
+    "cohorts": page_list(),
+    "cohort": page(kwargs=cohort),
+    "cohort_slides": page(kwargs=cohort),
+    "cohort_imports": page(kwargs=cohort, role="contributor"),
+    "cohort_members": page(kwargs=cohort),
+    "cohort_access_log": page(kwargs=cohort, role="manager"),
+    "upload_slide": Route(
+        get=members(200, anonymous=302, role="contributor"),
+        post=members(302, anonymous=302, role="contributor"),
+        kwargs=cohort,
+        body=lambda part, world: table(part, world) | {"patient_code": part.patient.code},
+    ),
+    "upload_table": Route(
+        get=members(200, anonymous=302, role="contributor"),
+        post=members(302, anonymous=302, role="contributor"),
+        kwargs=cohort,
+        body=table,
+    ),
+    "km_csv": page(kwargs=cohort, query=lambda part, world: {"endpoint": "OS", "group_by": "stage"}),
+    "import_": Route(
+        get=members(200, anonymous=302, role="contributor"),
+        post=members(302, anonymous=302, role="contributor"),
+        kwargs=import_,
+        body=lambda part, world: {"action": "discard"},
+    ),
+    "slide_attention": Route(
+        get=members(200, anonymous=302, role="contributor"),
+        post=members(400, anonymous=302, role="contributor"),
+        kwargs=waiting,
+        body=lambda part, world: {"mpp": "large"},
+    ),
+    "cases": page_list(),
+    "case": page(kwargs=patient),
+    "case_similar": page(kwargs=patient, query=lambda part, world: {"slide": part.slide.pk}),
+    "case_decision": page_post(302, kwargs=patient, body=lambda part, world: {"decision": "wait", "owner": "Dr. No"}),
+    "case_run": page_post(302, kwargs=patient),
+    "map_range": page(kwargs=lambda part, world: {"patient_id": part.patient.pk, "prediction_id": part.map.pk}),
+    "map_png": page(kwargs=channel),
+    "map_values": page(kwargs=channel),
+    "jobs": page_list(),
+    "job": page(kwargs=job("done")),
+    "job_cancel": page_post(302, kwargs=job("queued")),
+    "job_retry": page_post(302, kwargs=job("failed")),
+    "versions": page_list(),
+    "version": page(kwargs=version),
+}
+
+DASH = {
+    "dash": page(kwargs=cohort),
+    "dash_part": Route(
+        get=members(200, anonymous=302),
+        post=members(404, anonymous=302),
+        kwargs=lambda part, world: cohort(part, world) | {"path": "_dash-layout"},
+    ),
+}
+
+ROUTES: dict[str, Route] = {"healthz": Route(get=everybody(200, 503)), **API, **TILES, **PAGES, **DASH}
