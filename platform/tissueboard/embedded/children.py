@@ -16,8 +16,10 @@ ROOT = Path(__file__).resolve().parents[3]
 BACKOFF_SECONDS = (0.2, 1, 2, 5, 10, 30)
 STEADY_SECONDS = 60
 LOG_BYTES = 10 * 2**20
-# One thread per process: the workers already fill the cores.
-ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1")
+# One thread per process: the workers already fill the cores. Threads that a job asks for all the same must not spin while they wait.
+ONE_THREAD = dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS", "NUMEXPR_NUM_THREADS"), "1") | {
+    "OMP_WAIT_POLICY": "passive"
+}
 
 
 def worker_suffix(home: Path) -> str:
