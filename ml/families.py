@@ -48,7 +48,9 @@ FAMILIES: dict[str, Family] = {
             "HEX: virtual proteins from H&E",
             "HEX (H&E to expression); head 256-128-P",
             (
-                Task("fit", ("TileImages", "TileLabels", "Split"), ("weights", "metrics"), "ml.hex.train:fit", "ml.hex.config:HexFitConfig"),
+                Task(
+                    "fit", ("TileImages", "TileLabels", "Split"), ("weights", "metrics"), "ml.hex.train:fit", "ml.hex.config:HexFitConfig"
+                ),
                 Task("predict", ("TileImages",), ("FeatureBag", "VirtualMap"), "ml.hex.predict:predict", "ml.hex.config:HexPredictConfig"),
             ),
         ),
@@ -57,7 +59,13 @@ FAMILIES: dict[str, Family] = {
             "Ridge Cox on virtual-protein summaries",
             "Cox 1972, ridge penalty; lifelines",
             (
-                Task("fit", ("Summaries", "Outcomes"), ("weights", "metrics", "Risk"), "ml.survival.risk:fit", "ml.survival.config:CoxSummaryConfig"),
+                Task(
+                    "fit",
+                    ("Summaries", "Outcomes"),
+                    ("weights", "metrics", "Risk"),
+                    "ml.survival.risk:fit",
+                    "ml.survival.config:CoxSummaryConfig",
+                ),
                 Task("predict", ("Summaries",), ("Risk",), "ml.survival.risk:predict", "ml.survival.config:CoxSummaryConfig"),
             ),
         ),
@@ -67,7 +75,9 @@ FAMILIES: dict[str, Family] = {
             "Niche summaries with block scaling; VirTues' retrieval idea (weighted sets, 2-Wasserstein)",
             (
                 Task("fit", ("VirtualMap", "FeatureBag"), ("weights",), "ml.transport.niches:fit", "ml.transport.config:NicheConfig"),
-                Task("predict", ("VirtualMap", "FeatureBag"), ("NicheSet",), "ml.transport.niches:predict", "ml.transport.config:NicheConfig"),
+                Task(
+                    "predict", ("VirtualMap", "FeatureBag"), ("NicheSet",), "ml.transport.niches:predict", "ml.transport.config:NicheConfig"
+                ),
             ),
         ),
     )

@@ -33,7 +33,9 @@ def write_map(folder: str | Path, virtual: VirtualMap, mpp: float) -> None:
     chunk = (1, min(rows, 512), min(cols, 512))
     # A chunk of zeros must be a file too: only then does a missing file mean a lost chunk.
     every: Any = {"write_empty_chunks": True}
-    group.create_array("0", data=np.ascontiguousarray(virtual.values, np.float32), chunks=chunk, dimension_names=("c", "y", "x"), config=every)
+    group.create_array(
+        "0", data=np.ascontiguousarray(virtual.values, np.float32), chunks=chunk, dimension_names=("c", "y", "x"), config=every
+    )
     for name in ("out_of_range", "spread"):
         layer = getattr(virtual, name)
         if layer is not None:

@@ -63,7 +63,9 @@ def register(new: NewVersion, *, cohorts: Iterable[Cohort], parents: Iterable[Mo
     """Registers a version with its membership and makes it the current one of its family on exactly these cohorts."""
     cohorts, parents = list(cohorts), list(parents)
     if ModelVersion.objects.filter(family=new.family, name=new.name).exists():
-        raise TissueboardError("NAME_TAKEN", f"There is a {new.family} version named {new.name} already.", "Train under another name.", status=409)
+        raise TissueboardError(
+            "NAME_TAKEN", f"There is a {new.family} version named {new.name} already.", "Train under another name.", status=409
+        )
     older = ModelVersion.objects.filter(family=new.family, is_current=True)
     ids = {c.pk for c in cohorts}
     for version in older.prefetch_related("cohorts"):
