@@ -92,7 +92,7 @@ def update(endpoint: Any, group_by: Any, unit: Any, bands: Any) -> tuple[Any, An
     from dash import html
 
     for value in (endpoint, group_by, unit):
-        if not isinstance(value, str):
+        if not isinstance(value, str) or not value.isprintable():
             raise TissueboardError(Code.BAD_REQUEST, "A choice of this figure is not a text.", "Reload the page and try again.")
     if unit not in UNITS:
         raise TissueboardError(Code.BAD_REQUEST, f"{unit[:20]!r} is no unit of time.", "Choose months or days.")

@@ -24,11 +24,6 @@ def forbidden(request: HttpRequest, exception: Exception | None = None) -> HttpR
     return _answer(request, 403, Code.ROLE_MISSING, "You may not do this.", hint)
 
 
-def csrf_failure(request: HttpRequest, reason: str = "") -> HttpResponse:
-    sentence = "The form was sent without its security token, so nothing was changed."
-    return _answer(request, 403, "CSRF", sentence, "Allow cookies for this address, reload the page and send the form again.")
-
-
 def not_found(request: HttpRequest, exception: Exception | None = None) -> HttpResponse:
     sentence = "There is no page at this address, or it belongs to a cohort that you are not a member of."
     return _answer(request, 404, Code.NOT_FOUND, sentence, "Check the address, or ask the cohort's manager for access.")

@@ -44,7 +44,8 @@ def version(request: HttpRequest, version_id: int) -> HttpResponse:
         "folds": list(folds),
         "n_members": found.members.values("patient_hash").distinct().count(),
         "config": plain_rows(found.config),
-        "provenance": plain_rows(found.provenance),
+        "provenance": plain_rows({k: v for k, v in found.provenance.items() if k != "inputs"}),
+        "inputs": sorted(found.provenance.get("inputs", {}).items()),
         "cohorts": list(found.cohorts.all()),
         "parents": list(visible.filter(pk__in=found.parents.values("pk"))),
         "children": list(visible.filter(pk__in=found.children.values("pk"))),
@@ -59,6 +60,9 @@ def plain_rows(values: dict[str, Any], prefix: str = "") -> list[tuple[str, Any]
         label = f"{prefix}{name}".replace("_", " ")
         if isinstance(value, dict):
             rows += plain_rows(value, f"{prefix}{name}: ") if len(value) <= 40 else [(label, f"{len(value)} entries")]
+        elif isinstance(value, list | tuple) and value and all(isinstance(one, dict) for one in value):
+            for place, one in enumerate(value):
+                rows += plain_rows(one, f"{prefix}{name} {place}: ")
         elif isinstance(value, list | tuple):
             rows.append((label, ", ".join(map(_said, value)) if len(value) <= 8 else f"{len(value)} values"))
         else:

@@ -53,7 +53,7 @@ def short(value: Any, digits: int = 3) -> str:
 @register.filter
 def percent(value: Any, digits: int = 0) -> str:
     """A share 0..1 as per cent."""
-    return f"{100 * value:.{int(digits)}f} %" if is_number(value) else "–"
+    return f"{100 * value:.{int(digits)}f}%" if is_number(value) else "–"
 
 
 @register.filter

@@ -42,7 +42,7 @@ def record_decision(user: Any, patient: Patient, *, decision: str, dissent: str 
     Raises NotVisible, RoleMissing, TissueboardError (BAD_REQUEST, `where` names the part).
     """
     require(user, patient.cohort, Role.CONTRIBUTOR)
-    texts = {name: " ".join(text.split()) for name, text in zip(PARTS, (decision, dissent, owner, next_test))}
+    texts = {name: _line(text) for name, text in zip(PARTS, (decision, dissent, owner, next_test))}
     for name in ("decision", "owner"):
         if not texts[name]:
             raise TissueboardError(
@@ -62,6 +62,11 @@ def record_decision(user: Any, patient: Patient, *, decision: str, dissent: str 
     Event.objects.bulk_create(events)
     record(user, "record decision", events[0], cohort_id=patient.cohort_id, patient_code=patient.code)
     return _entry(events)
+
+
+def _line(text: str) -> str:
+    """One line of text without control characters."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())
 
 
 def decisions_in(events: list[Event]) -> list[Decision]:

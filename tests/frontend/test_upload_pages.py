@@ -1,0 +1,109 @@
+"""Bringing in a clinical table and a slide by browser, step by step."""
+
+import pytest
+from django.core.files.uploadedfile import SimpleUploadedFile
+from django.urls import reverse
+
+from tissueboard.cohorts.models import Endpoint, Patient
+from tissueboard.intake.models import Import
+
+TABLE = "patient_id,age,survival_months,censorship\nLU-000,51,10,1\nLU-001,62,20.5,0\nLU-900,70,5,0\n"
+
+
+def send(people, person="contributor", text=TABLE, name="table.csv"):
+    url = reverse("upload_table", args=[people.lung.cohort.pk])
+    return people.client(person).post(url, {"file": SimpleUploadedFile(name, text.encode())})
+
+
+@pytest.fixture
+def received(people):
+    send(people)
+    return Import.objects.latest("pk")
+
+
+def form_of(import_, **changes):
+    """What the browser would send: the mapping as proposed, with changes."""
+    form = {"action": "check", "patient": import_.options["patient"], "decimal": ".", "create_patients": "yes"}
+    for i, entry in enumerate(import_.options["endpoints"]):
+        form |= {f"endpoint-{i}-use": "yes", f"endpoint-{i}-unit": entry["unit"], f"endpoint-{i}-coding": entry["coding"]}
+        form[f"endpoint-{i}-zero"] = entry["time_zero"]
+    for i, entry in enumerate(import_.options["variables"]):
+        form |= {f"variable-{i}-use": "yes", f"variable-{i}-kind": entry["kind"], f"variable-{i}-unit": entry["unit"]}
+    return form | changes
+
+
+def test_a_table_is_checked_first_and_asks_what_an_event_is(people, words, received):
+    text = words(people.client("contributor").get(reverse("import_", args=[received.pk])))
+    assert "A person has to decide." in text and "EVENT_CODING_NEEDED" in text
+    assert "2 events “0” means it happened" in text and "1 events “1” means it happened" in text
+    assert not Patient.objects.filter(code="LU-900").exists()
+
+
+def test_the_answer_is_checked_then_confirmed_and_only_then_imported(people, words, received):
+    client, url = people.client("contributor"), reverse("import_", args=[received.pk])
+    assert client.post(url, form_of(received, **{"endpoint-0-coding": "event=0"})).status_code == 302
+    text = words(client.get(url))
+    assert "Nothing stands in the way." in text and "3 patients, 2 events as read now" in text
+    assert not Patient.objects.filter(code="LU-900").exists()
+    assert client.post(url, {"action": "confirm"}).status_code == 302
+    assert "Imported." in words(client.get(url))
+    assert Endpoint.objects.get(patient__code="LU-001", name="OS").event is True
+    assert Endpoint.objects.get(patient__code="LU-000", name="OS").event is False
+
+
+def test_a_coding_typed_by_hand_and_a_left_out_column_count(people, received):
+    form = form_of(received, **{"endpoint-0-own": "censored=1"})
+    form.pop("variable-0-use")
+    people.client("contributor").post(reverse("import_", args=[received.pk]), form)
+    received.refresh_from_db()
+    assert received.options["endpoints"][0]["coding"] == "censored=1"
+    assert received.options["variables"] == []
+
+
+def test_nonsense_in_the_mapping_is_a_sentence_on_the_page(people, words, received):
+    answer = people.client("contributor").post(reverse("import_", args=[received.pk]), form_of(received, **{"endpoint-0-own": "maybe"}))
+    assert answer.status_code == 400
+    assert "'maybe' does not say which values are the event." in words(answer)
+
+
+def test_a_discarded_file_is_not_imported(people, words, received):
+    client, url = people.client("contributor"), reverse("import_", args=[received.pk])
+    client.post(url, {"action": "discard"})
+    assert "cannot be imported" in words(client.get(url))
+    assert client.post(url, {"action": "confirm"}).status_code == 409
+
+
+def test_findings_name_row_and_column(people, words):
+    send(people, text="patient_id,OS_MONTHS,OS_STATUS\nA,ten,1:DECEASED\nB,3,0:LIVING\n")
+    text = words(people.client("contributor").get(reverse("import_", args=[Import.objects.latest("pk").pk])))
+    assert "row 2" in text and "OS_MONTHS" in text and "cannot be imported as it is" in text
+
+
+def test_no_file_is_said(people, words):
+    answer = people.client("contributor").post(reverse("upload_slide", args=[people.lung.cohort.pk]), {"patient_code": "X1"})
+    assert answer.status_code == 400
+    assert "No file was chosen." in words(answer) and 'value="X1"' in answer.content.decode()
+
+
+def test_an_uploaded_slide_becomes_a_page_that_follows_the_job(people, words):
+    url = reverse("upload_slide", args=[people.lung.cohort.pk])
+    file = SimpleUploadedFile("slide.svs", b"<html>not a slide</html>")
+    answer = people.client("contributor").post(url, {"file": file, "stain": "H&E", "mpp": "0.5"})
+    import_ = Import.objects.latest("pk")
+    assert answer.url == reverse("import_", args=[import_.pk])
+    page = people.client("contributor").get(answer.url)
+    assert f"job {import_.job_id}" in words(page) and 'hx-trigger="every 2s"' in page.content.decode()
+
+
+def test_a_viewer_may_not_bring_anything_in(people, words):
+    answer = send(people, "viewer")
+    assert answer.status_code == 403 and "This takes the role contributor" in words(answer)
+    assert send(people, "outsider").status_code == 404
+
+
+def test_a_waiting_slide_shows_what_was_found_and_asks_for_the_size_of_a_pixel(people, words):
+    client, url = people.client("contributor"), reverse("slide_attention", args=[people.lung.waiting.pk])
+    text = words(client.get(url))
+    assert "The file does not say how large a pixel is." in text and "MPP_MISSING" in text
+    wrong = client.post(url, {"mpp": "-1"})
+    assert wrong.status_code == 400 and "have to be a positive number" in words(wrong)
