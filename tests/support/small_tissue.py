@@ -12,7 +12,7 @@ from ml.slides.map_files import write_map
 from ml.transport.config import NicheConfig
 from ml.transport.niches import NicheModel, all_niches, fit, summarise, vectors
 from ml.types import NicheSet, TileGrid, VirtualMap
-from tissueboard.store import checksum, store
+from tissueboard.store import store
 
 MPP, TILE_UM, SIDE = 0.5, 56.0, 1120
 PANEL = ("CD8", "Pan-Cytokeratin", "CD68", "Mac2/Galectin-3")
@@ -101,8 +101,3 @@ def small_world(n: int = 4) -> SmallWorld:
     sha = store.save(folder, "small/niche")
     tissues = [_tissue(i, grid, p, model, k, rng) for i, (p, k) in enumerate(zip(proteins, niches))]
     return SmallWorld(tissues, "small/niche", sha)
-
-
-def still_there(world: SmallWorld) -> bool:
-    """Whether the files are whole (a test that writes into them would spoil the next one)."""
-    return checksum(store.path(world.tissues[0].slide_key)) == world.tissues[0].slide_sha256
