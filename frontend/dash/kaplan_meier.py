@@ -50,7 +50,6 @@ def layout() -> Any:
         return html.Div(html.P("This cohort has no outcomes yet. Import a clinical table that has survival times.", className="note"))
     groups = [{"label": "all patients", "value": NO_GROUPS}]
     groups += [{"label": g.label, "value": g.name} for g in groupings(context.user, cohort)]
-    grouped = "risk" if any(g["value"] == "risk" for g in groups) else NO_GROUPS
     return html.Div(
         [
             html.Div(
@@ -58,7 +57,7 @@ def layout() -> Any:
                     _control(
                         "Endpoint", "endpoint", dcc.Dropdown(endpoints, endpoints[0], id="endpoint", clearable=False, searchable=False)
                     ),
-                    _control("Group by", "group-by", dcc.Dropdown(groups, grouped, id="group-by", clearable=False)),
+                    _control("Group by", "group-by", dcc.Dropdown(groups, NO_GROUPS, id="group-by", clearable=False)),
                     _control("Time in", "unit", dcc.RadioItems(list(UNITS), "months", id="unit", inline=True, className="choices")),
                     _control(
                         "Intervals",
@@ -102,7 +101,8 @@ def update(endpoint: Any, group_by: Any, unit: Any, bands: Any) -> tuple[Any, An
         figure = figure_of(context.user, context.subject, endpoint, group_by, unit)
     except TissueboardError as error:
         return _empty(), html.P(f"{error.sentence} {error.hint}", className="note warn"), address
-    return draw(figure, bands=isinstance(bands, list) and "on" in bands), _said(figure), address
+    picture = draw(figure, bands=isinstance(bands, list) and "on" in bands) if figure.drawn else _empty()
+    return picture, _said(figure), address
 
 
 def figure_of(user: Any, cohort: Any, endpoint: str, group_by: str, unit: str) -> SurvivalFigure:

@@ -51,7 +51,9 @@ def draw(figure: SurvivalFigure, *, bands: bool = True) -> Figure:
     )
     picture.update_xaxes(visible=False, range=[0, figure.x_max * 1.01], row=2, col=1)
     picture.update_yaxes(visible=False, range=[0.3, rows + 1.2], row=2, col=1)
-    picture.add_annotation(text="<b>At risk</b>", x=0, y=rows + 0.8, xanchor="left", xshift=-8, showarrow=False, font={"size": 12}, row=2, col=1)
+    picture.add_annotation(
+        text="<b>At risk</b>", x=0, y=rows + 0.8, xanchor="left", xshift=-8, showarrow=False, font={"size": 12}, row=2, col=1
+    )
     return picture
 
 

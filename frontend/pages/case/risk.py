@@ -20,7 +20,8 @@ WIDE_INTERVAL, CHANCE = 0.5, 0.05
 
 @dataclass(frozen=True)
 class RiskBlock:
-    """view: the numbers. doubts: sentences on how little the number may be worth. km_wide, km_phone, strip: SVG, "" where nothing is drawn. no_curves: why there are no curves."""
+    """view: the numbers. doubts: sentences on how little the number may be worth. km_wide, km_phone, strip: SVG, "" where
+    nothing is drawn. no_curves: why there are no curves."""
 
     view: RiskView
     horizon: str
@@ -62,7 +63,9 @@ def doubts(view: RiskView) -> list[str]:
         return []
     said = []
     if view.upper - view.lower > WIDE_INTERVAL:
-        said.append(f"The interval spans {view.upper - view.lower:.0%}: with {view.reference_n} reference patients the estimate says little.")
+        said.append(
+            f"The interval spans {view.upper - view.lower:.0%}: with {view.reference_n} reference patients the estimate says little."
+        )
     if view.permutation_p is not None and view.permutation_p >= CHANCE:
         said.append(f"In its own cohort the model is not distinguishable from chance (permutation p = {view.permutation_p:.2f}).")
     return said
@@ -79,7 +82,10 @@ def _context(user: Any, patient: Any, view: RiskView) -> tuple[SurvivalFigure | 
     except TissueboardError as error:
         return None, error.sentence
     marked = f"{view.group} risk" if view.probability is not None else None
-    return survival_figure(result, marked=marked, horizon_days=view.horizon_days), ""
+    figure = survival_figure(result, marked=marked, horizon_days=view.horizon_days)
+    if not figure.drawn:
+        return None, "The curves of the reference are not drawn: " + " ".join(result.notes)
+    return figure, ""
 
 
 def _more(view: RiskView) -> list[tuple[str, str]]:
