@@ -47,7 +47,8 @@ class RoleMissing(TissueboardError):
 
     status = 403
 
-    def __init__(self, role: str, cohort: str):
+    def __init__(self, role: str, cohort: str, cohort_id: int | None = None):
+        self.cohort_id = cohort_id
         super().__init__(
             Code.ROLE_MISSING, f"This takes the role {role} in the cohort {cohort}.", f"Ask a manager of {cohort} for the role {role}."
         )

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from .middleware import current
+from tissueboard.errors import NotVisible, RoleMissing, TissueboardError
+
+from .context import current
 from .models import AccessLog
 
 
@@ -24,4 +26,25 @@ def record(
         address=context.address,
         path=context.path,
         result=result,
+    )
+
+
+def record_refusal(user: Any, error: TissueboardError) -> None:
+    """One row when a signed-in person asked for what she may not see or do; other refusals are mistakes, not access.
+
+    The cohort is known only where she is a member of it: for a stranger even its existence is private.
+    """
+    if not isinstance(error, NotVisible | RoleMissing) or user is None or not user.is_authenticated:
+        return
+    context = current.get()
+    AccessLog.objects.create(
+        user_id=user.pk,
+        username=user.get_username(),
+        verb=f"refused {error.code}"[:40],
+        object_type="address",
+        object_id=context.path[:64],
+        cohort_id=getattr(error, "cohort_id", None),
+        address=context.address,
+        path=context.path,
+        result=AccessLog.Result.REFUSED,
     )

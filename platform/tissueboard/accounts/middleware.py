@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from contextvars import ContextVar
-from dataclasses import dataclass
 
 from django.db import DataError
 from django.http import HttpRequest, HttpResponse, JsonResponse
@@ -13,19 +11,10 @@ from django.shortcuts import render
 
 from tissueboard.errors import Code, TissueboardError
 
+from .audit import record_refusal
+from .context import RequestContext, current
+
 logger = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class RequestContext:
-    """Address and path of the request being served; empty in commands and jobs."""
-
-    address: str = ""
-    path: str = ""
-
-
-NOWHERE = RequestContext()
-current: ContextVar[RequestContext] = ContextVar("request_context", default=NOWHERE)
 
 
 class RequestContextMiddleware:
@@ -59,6 +48,7 @@ class ErrorMiddleware:
             exception = TissueboardError(Code.BAD_REQUEST, sentence, "Correct it and send it again.")
         if not isinstance(exception, TissueboardError):
             return None
+        record_refusal(getattr(request, "user", None), exception)
         if request.path.startswith(("/api/", "/slides/")) or request.headers.get("accept", "").startswith("application/json"):
             return JsonResponse(exception.as_dict(), status=exception.status)
         return render(request, "error.html", {"error": exception, "status": exception.status}, status=exception.status)

@@ -12,6 +12,7 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.views import set_rollback
 
+from tissueboard.accounts.audit import record_refusal
 from tissueboard.errors import Code, NotVisible, TissueboardError
 
 VALIDATION = "VALIDATION"
@@ -33,11 +34,13 @@ HINTS: dict[type[exceptions.APIException], str] = {
 def handle(error: Exception, context: dict[str, Any]) -> Response | None:
     """DRF's exception handler. None (a 500 that is logged) for what is not declared as an answer to a person."""
     if isinstance(error, Http404):
-        error = NotVisible("address")
+        context, error = {**context, "cause": error}, NotVisible("address")
     elif isinstance(error, DjangoPermissionDenied):
         error = exceptions.PermissionDenied()
     if isinstance(error, TissueboardError):
         set_rollback()
+        if context.get("request") is not None and not isinstance(context.get("cause"), Http404):
+            record_refusal(context["request"].user, error)
         return Response(error.as_dict(), status=error.status)
     if isinstance(error, exceptions.ValidationError):
         set_rollback()

@@ -79,4 +79,4 @@ def require(user: User, cohort: Cohort, role: str) -> None:
     if held is None:
         raise NotVisible("cohort")
     if held not in Role.at_least(role):
-        raise RoleMissing(role, cohort.name)
+        raise RoleMissing(role, cohort.name, cohort.pk)

@@ -8,6 +8,8 @@ from django.db.models import F, Q
 
 from .access import Role, ScopedQuerySet
 
+# 200 years: beyond it a time is a mistake. The limit also refuses NaN, which Postgres takes for larger than everything.
+MOST_DAYS = 73_050
 SUBJECTS_TCGA = r"^(TCGA-[A-Za-z0-9]{2}-[A-Za-z0-9]{4})"
 
 
@@ -219,7 +221,7 @@ class Endpoint(models.Model):
         ordering = ["patient_id", "name"]
         constraints = [
             models.UniqueConstraint(fields=["patient", "name"], name="one_outcome_per_endpoint"),
-            models.CheckConstraint(name="endpoint_time_not_negative", condition=Q(time_days__gte=0)),
+            models.CheckConstraint(name="endpoint_time_not_negative", condition=Q(time_days__gte=0, time_days__lt=MOST_DAYS)),
             models.CheckConstraint(name="endpoint_entry_before_time", condition=Q(entry_days__gte=0, entry_days__lte=F("time_days"))),
         ]
 

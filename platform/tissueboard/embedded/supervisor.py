@@ -56,6 +56,7 @@ class Supervisor:
     def _only_one(self):
         folder = self.home / "locks"
         folder.mkdir(parents=True, exist_ok=True)
+        (self.home / "staticfiles").mkdir(exist_ok=True)  # the web server warns where it is missing
         with (folder / "run.lock").open("a") as handle:
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -16,7 +16,7 @@ from tissueboard.errors import TissueboardError
 from .selectors import RISK, groupings, reference_risks
 
 DAYS_PER_MONTH = 30.4375
-AT_RISK_STEPS = 6
+AT_RISK_STEPS = 8
 MAX_GROUPS = 6
 LOWER_RISK = "lower risk"
 
@@ -202,8 +202,9 @@ def _analyse(
         confidence="95% log-log",
         group_by=group_by,
         group_rule=rule,
-        n=len(rows),
-        events=sum(row.event for row in rows),
+        # Only what is drawn is counted: a total with the hidden groups in it would give them away by subtraction.
+        n=len(shown),
+        events=sum(row.event for row in shown),
         groups=groups,
         logrank=test,
         hazard_ratio=ratio,
@@ -244,7 +245,7 @@ def _curve(name: str, rows: list[Any], longest: float) -> CurveGroup:
 
 
 def _nice_step(longest: float) -> float:
-    """Days between numbers at risk: whole months (1, 2, 3, 6, 12, 24 ...), about six of them."""
+    """Days between numbers at risk: whole months (1, 2, 3, 6, 12, 24 ...), about eight of them."""
     months = longest / DAYS_PER_MONTH / AT_RISK_STEPS
     for candidate in (1, 2, 3, 6, 12, 24, 36, 60):
         if candidate >= months:

@@ -25,13 +25,18 @@ def niche_set_of_slide(user: Any, slide: Any) -> Prediction | None:
 
 
 def candidate_sets(
-    user: Any, version: ModelVersion, *, without_patient: str, cohort: Any = None, other_site_than: str | None = None
+    user: Any, version: ModelVersion, *, without_patient: str, simulated: bool, cohort: Any = None, other_site_than: str | None = None
 ) -> dict[int, list[Niche]]:
     """Niches by slide under a version, of every patient that the user may see except one (by code, in any cohort).
 
-    cohort narrows to one cohort; other_site_than leaves out the slides of a site. One query.
+    simulated: real tissue is compared with real tissue only, simulated with simulated. cohort narrows to one cohort;
+    other_site_than leaves out the slides of a site. One query.
     """
-    niches = Niche.objects.visible_to(user).filter(version=version).exclude(slide__sample__patient__code=without_patient)
+    niches = (
+        Niche.objects.visible_to(user)
+        .filter(version=version, slide__simulated=simulated)
+        .exclude(slide__sample__patient__code=without_patient)
+    )
     if cohort is not None:
         niches = niches.filter(slide__sample__patient__cohort=cohort)
     if other_site_than is not None:

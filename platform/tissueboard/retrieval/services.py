@@ -87,11 +87,13 @@ def similar_cases(user: Any, slide: Slide, k: int = 5, *, cohort: Any = None, ot
         user,
         version,
         without_patient=slide.sample.patient.code,
+        simulated=slide.simulated,
         cohort=cohort,
         other_site_than=slide.site if other_sites_only and slide.site else None,
     )
     if not sets:
-        return SimilarCases(slide, version, 0, 0, note="No other patient in your cohorts has niches of this version.")
+        kind = "simulated" if slide.simulated else "real"
+        return SimilarCases(slide, version, 0, 0, note=f"No other patient with {kind} tissue in your cohorts has niches of this version.")
     return _ranked(slide, version, own, sets, k)
 
 

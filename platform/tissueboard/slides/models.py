@@ -56,10 +56,12 @@ class Slide(models.Model):
         constraints = [
             models.UniqueConstraint(fields=["sample", "sealed_sha256"], name="one_slide_per_file_and_sample"),
             models.CheckConstraint(name="slide_state_known", condition=Q(state__in=SLIDE_STATES)),
-            models.CheckConstraint(name="slide_mpp_positive", condition=Q(mpp__isnull=True) | Q(mpp__gt=0)),
+            # The upper limits also refuse NaN, which Postgres takes for larger than everything.
+            models.CheckConstraint(name="slide_mpp_positive", condition=Q(mpp__isnull=True) | Q(mpp__gt=0, mpp__lt=1000)),
             models.CheckConstraint(
                 name="slide_ready_is_whole",
-                condition=~Q(state="ready") | (Q(mpp__gt=0, width__gt=0, height__gt=0) & ~Q(working_key="") & ~Q(working_sha256="")),
+                condition=~Q(state="ready")
+                | (Q(mpp__gt=0, mpp__lt=1000, width__gt=0, height__gt=0) & ~Q(working_key="") & ~Q(working_sha256="")),
             ),
         ]
         indexes = [models.Index(fields=["state"])]

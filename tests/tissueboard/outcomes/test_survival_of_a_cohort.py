@@ -68,7 +68,7 @@ def test_a_small_group_is_hidden_from_viewers_only(cohort, member):
     small = next(g for g in hidden.groups if g.name == "stage: IV")
     assert small.suppressed and small.time == [] and small.events is None
     assert any("fewer than 5" in note for note in hidden.notes)
-    assert hidden.logrank.df == 1
+    assert hidden.logrank.df == 1 and hidden.n == 37 and hidden.events == sum(g.events for g in hidden.groups if g.events is not None)
     shown = survival(member("contributor"), cohort, "OS", "stage")
     assert not any(g.suppressed for g in shown.groups)
 

@@ -12,7 +12,7 @@ from .coding import Coding
 
 DAYS_PER_MONTH = 30.4375
 UNITS = {"days": 1.0, "weeks": 7.0, "months": DAYS_PER_MONTH, "years": 365.25}
-TIME_ZERO = "as in the source table"
+TIME_ZERO = "the start of the source table"
 
 
 @dataclass(frozen=True)
