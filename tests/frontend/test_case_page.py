@@ -61,6 +61,12 @@ def test_in_sample_means_a_stamp_and_no_risk(people, case, words):
     assert "in-sample: the weights saw this patient" in text
 
 
+def test_a_map_by_weights_that_saw_her_is_stamped(people, case, words):
+    assert "In-sample: the weights that drew this map" not in words(case())
+    Prediction.objects.filter(pk=people.lung.map.pk).update(in_sample=True)
+    assert "In-sample: the weights that drew this map saw this patient" in words(case())
+
+
 def test_without_a_risk_the_page_says_why(people, words):
     answer = people.client("viewer").get(reverse("case", args=[people.lung.patients[4].pk]))
     assert answer.status_code == 200
@@ -131,4 +137,4 @@ def test_the_page_asks_few_questions_of_the_database(people):
     client.get(url)
     with CaptureQueriesContext(connection) as asked:
         client.get(url)
-    assert len(asked) <= 30, [q["sql"][:90] for q in asked.captured_queries]
+    assert len(asked) <= 25, [q["sql"][:90] for q in asked.captured_queries]

@@ -13,7 +13,7 @@ FIRST = (
     ("Stage", ("stage", "ajcc_pathologic_stage", "ajcc_pathologic_tumor_stage", "pathologic_stage")),
     ("ECOG", ("ecog", "performance_status")),
     ("Age", ("age", "age_at_diagnosis")),
-    ("Sex", ("sex", "gender", "is_female")),
+    ("Sex", ("sex", "gender")),
 )
 POINTS = (TimePoint.PRE, TimePoint.ON, TimePoint.POST, TimePoint.UNKNOWN)
 
@@ -41,6 +41,8 @@ def first_facts(clinical: dict[str, Any], units: dict[str, str], events: list[An
         name = next((n for n in names if clinical.get(n) is not None), None)
         facts.append(Fact(label, "" if name is None else said(clinical[name], units.get(name, ""))))
     facts.insert(2, Fact("Line", line_of(events)))
+    if not facts[-1].value and isinstance(clinical.get("is_female"), bool):
+        facts[-1] = Fact("Sex", "female" if clinical["is_female"] else "male")
     return facts
 
 

@@ -8,6 +8,7 @@ from typing import Any
 
 SIMULATED = "trained on simulated tissue"
 UNTRAINED = "untrained"
+IN_SAMPLE = "In-sample: the weights that drew this map saw this patient, so it looks better than it would for a new one."
 
 
 @dataclass(frozen=True)

@@ -24,7 +24,7 @@ from .history import history_of
 from .measured import measured_facts, tests_of_cohort
 from .risk import risk_block
 from .similar import slide_data
-from .source import source_of, warning_for
+from .source import IN_SAMPLE, source_of, warning_for
 from .viewer import map_view, range_statement
 
 
@@ -86,13 +86,16 @@ def _about_slide(user: Any, patient: Any, slide: Any, measured: list[Any], risk:
     view = map_view(patient.pk, prediction) if prediction else None
     labels = [p.version.label for p in (prediction, risk.view.prediction) if p is not None]
     warnings = dict.fromkeys(w for w in (warning_for(label, slide.simulated if slide else False) for label in labels) if w[1])
+    said = list(warnings)
+    if prediction is not None and prediction.in_sample:
+        said.append(("warn", IN_SAMPLE))
     tone, sentence = range_statement(view.out_of_range_share) if view else ("", "")
     return {
         "map": view,
         "map_source": source_of(prediction, ("Slide", slide.working_sha256[:12])) if prediction else None,
         "map_data": view.data if view else "",
         "slide_data": json.dumps(slide_data(user, slide, None)) if slide is not None and slide.state == "ready" else "",
-        "warnings": list(warnings),
+        "warnings": said,
         "range_tone": tone,
         "range_sentence": sentence,
         "pairs": pairs(measured, view.markers) if view else [],
