@@ -103,6 +103,11 @@ def runner(family_name: str, task_name: str) -> Callable[..., Any]:
     return run
 
 
+def config(family_name: str, task_name: str, values: dict[str, Any]) -> Any:
+    """A task's config made from plain values; pydantic.ValidationError names what does not fit. Imports no torch."""
+    return load(family(family_name).task(task_name).config)(**values)
+
+
 def config_schema(family_name: str, task_name: str) -> dict[str, Any]:
     """JSON schema of a task's config (imports no torch)."""
     schema: dict[str, Any] = load(family(family_name).task(task_name).config).model_json_schema()

@@ -20,20 +20,19 @@ def fit_hex(ctx: JobContext) -> Done:
     """Job predictions.fit_hex. params: cohorts (ids), config (of HexFitConfig, without what the assays decide), name."""
     from pydantic import ValidationError
 
+    from ml import families
     from ml.hex.checkpoint import save_fit
-    from ml.hex.config import HexFitConfig
-    from ml.hex.train import fit
 
     cohorts = list(Cohort.objects.filter(pk__in=ctx.params["cohorts"]).order_by("pk"))
     tiles = _Tiles(cohorts, ctx)
     try:
-        config = HexFitConfig(markers=tuple(tiles.markers), tile_um=tiles.tile_um, **ctx.params.get("config", {}))
+        config = families.config("hex", "fit", {"markers": tuple(tiles.markers), "tile_um": tiles.tile_um, **ctx.params.get("config", {})})
     except ValidationError as error:
         raise JobRefused(
             "CONFIG_INVALID", f"The training's settings are not valid: {error.errors()[0]['msg']}.", "Correct them."
         ) from error
     tiles.read(config.input_px)
-    result = fit(
+    result = families.runner("hex", "fit")(
         tiles.images,
         tiles.labels,
         tiles.patients,

@@ -46,14 +46,14 @@ def summarise(prediction: Prediction, markers: list[str]) -> list[float]:
 
 def fit_risk(ctx: JobContext) -> Done:
     """Job predictions.fit_risk. params: cohort, version (HEX), endpoint, name. Out-of-fold risks for every reference patient."""
-    from ml.survival.config import CoxSummaryConfig
+    from ml import families
     from ml.survival.data import SurvivalDataError, build_outcomes
-    from ml.survival.risk import fit, permutation_p
+    from ml.survival.risk import permutation_p
 
     cohort = Cohort.objects.get(pk=ctx.params["cohort"])
     hex_version = ModelVersion.objects.get(pk=ctx.params["version"])
     markers = _markers(hex_version)
-    config = CoxSummaryConfig(**ctx.params.get("config", {}))
+    config = families.config("cox_summary", "fit", ctx.params.get("config", {}))
     rows, left_out = _reference(cohort, hex_version, ctx.params["endpoint"], markers)
     values = [summary.values for summary, _ in rows]
     try:
@@ -65,7 +65,7 @@ def fit_risk(ctx: JobContext) -> Done:
             [e.entry_days for _, e in rows] if any(e.entry_days for _, e in rows) else None,
         )
         ctx.progress(0.1, "fitting")
-        model = fit(values, markers, outcomes, config)
+        model = families.runner("cox_summary", "fit")(values, markers, outcomes, config)
         ctx.progress(0.5, f"{PERMUTATIONS} permutations of the whole recipe")
         permuted = permutation_p(values, markers, outcomes, config, n=PERMUTATIONS)
         stage_c = _stage_c(rows, config)
@@ -116,7 +116,7 @@ def fit_risk(ctx: JobContext) -> Done:
 
 def apply_risk(ctx: JobContext) -> Done:
     """Job predictions.risk. params: patient, slide, version. A patient of the reference gets the fold that held her out."""
-    from ml.survival.risk import predict
+    from ml import families
 
     patient = Patient.objects.get(pk=ctx.params["patient"])
     version = ModelVersion.objects.get(pk=ctx.params["version"])
@@ -126,7 +126,7 @@ def apply_risk(ctx: JobContext) -> Done:
     if source is None:
         raise JobRefused("NO_MAP", f"{patient.code} has no virtual map of {hex_version}.", "Run the virtual map first.")
     summary = Summary(patient, summarise(source, list(version.panel)), source)
-    (risk,) = predict(model, [summary.values], [patient.code])
+    (risk,) = families.runner("cox_summary", "predict")(model, [summary.values], [patient.code])
 
     def publish() -> None:
         _save(ctx, version, summary, risk, model, fold=model.fold_of(patient.code))

@@ -21,9 +21,9 @@ MODEL_FILE = "niche.json"
 
 def fit_niches(ctx: JobContext) -> Done:
     """Job retrieval.fit_niches. params: cohorts (ids), version (the HEX version whose maps are described), name."""
-    from ml.transport.config import NicheConfig
+    from ml import families
     from ml.transport.explain import within_tumour
-    from ml.transport.niches import fit, vectors
+    from ml.transport.niches import vectors
 
     cohorts = list(Cohort.objects.filter(pk__in=ctx.params["cohorts"]).order_by("pk"))
     hex_version = ModelVersion.objects.get(pk=ctx.params["version"])
@@ -34,12 +34,12 @@ def fit_niches(ctx: JobContext) -> Done:
     )
     if not bags:
         raise JobRefused("NO_MAPS", "None of these cohorts has a virtual map of this version.", "Run the virtual maps first.")
-    config = NicheConfig(**ctx.params.get("config", {}))
+    config = families.config("niche", "fit", ctx.params.get("config", {}))
     tissues = []
     for i, bag in enumerate(bags):
         ctx.progress(0.8 * i / len(bags), f"niches of slide {i + 1} of {len(bags)}")
         tissues.append(niches_of_bag(bag, config))
-    model = fit(tissues, config)
+    model = families.runner("niche", "fit")(tissues, config)
     apart = within_tumour(((vectors(model, t), t.boxes) for t in tissues), config)
     folder = store.new_temp()
     folder.mkdir(parents=True)
