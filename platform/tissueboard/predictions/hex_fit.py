@@ -66,7 +66,7 @@ def fit_hex(ctx: JobContext) -> Done:
         sha256=sha,
         provenance={k: provenance[k] for k in ("made_at", "code_version", "inputs", "encoder", "facts")},
         licence="Apache-2.0",
-        metrics=_metrics(result),
+        metrics=_metrics(result, tiles),
         members=dict(enumerate(provenance["membership"])),
         pitch_um=config.tile_um,
         panel=config.markers,
@@ -115,6 +115,7 @@ class _Tiles:
 
         images: list[Any] = []
         labels: list[Any] = []
+        self.xy_um: list[Any] = []
         self.patients: list[str] = []
         self.slides: list[str] = []
         for i, assay in enumerate(self.assays):
@@ -123,16 +124,21 @@ class _Tiles:
             with open_slide(store.path(assay.slide.working_key), mpp=assay.slide.mpp) as slide:
                 grid = TileGrid(table[["x", "y"]].to_numpy("int64"), self.tile_um / slide.need_mpp(), slide.need_mpp(), slide.size)
                 images.append(slide.tile_array(grid, input_px))
+                self.xy_um.append(grid.xy * slide.need_mpp())
             labels.append(table[self.markers].to_numpy("float32"))
             self.patients += [assay.sample.patient.code] * len(table)
             self.slides += [str(assay.slide_id)] * len(table)
         self.images, self.labels = np.concatenate(images), np.concatenate(labels)
 
 
-def _metrics(result: Any) -> dict[str, Any]:
+def _metrics(result: Any, tiles: _Tiles) -> dict[str, Any]:
     """Metrics of the version's page, limits of colour bars, and the card, as plain JSON (NaN becomes null)."""
     import numpy as np
 
+    from ml.hex.resolution import effective_resolution
+
+    scaled = result.weights.scale.apply(tiles.labels)
+    resolution = effective_resolution(result.held_out, scaled, np.concatenate(tiles.xy_um), tiles.slides, tiles.tile_um)
     low, high = np.quantile(result.held_out, [0.01, 0.99], axis=0)
     names = result.weights.markers
     return plain(
@@ -152,7 +158,8 @@ def _metrics(result: Any) -> dict[str, Any]:
                 }
                 for row in result.card
             },
-            "effective_resolution_um": None,
+            "effective_resolution_um": resolution.um,
+            "resolution_curve": resolution.curve,
         }
     )
 

@@ -68,6 +68,15 @@ def test_limits_and_card_are_kept_for_every_marker(reference):
     assert not card(version)["Pan-Cytokeratin"]["locked"]
 
 
+def test_the_effective_resolution_is_measured_and_goes_with_every_map(reference):
+    version = ModelVersion.objects.get(family="hex")
+    curve = version.metrics["resolution_curve"]
+    assert [round(um) for um, _, _ in curve] == [56 * (i + 1) for i in range(len(curve))] and all(pairs >= 50 for *_, pairs in curve)
+    assert version.metrics["effective_resolution_um"] == next((um for um, r, _ in curve if r >= 0.5), None)
+    for prediction in Prediction.objects.filter(kind="virtual map"):
+        assert prediction.facts["effective_resolution_um"] == version.metrics["effective_resolution_um"]
+
+
 def test_risks_are_out_of_fold_and_carry_their_reference(reference, manager, monkeypatch):
     # Three patients on small slides make a narrow range; what is shown inside it is looked at here.
     monkeypatch.setattr(risk_view, "MOST_OUT_OF_RANGE", 1.0)
