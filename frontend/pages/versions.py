@@ -14,7 +14,7 @@ from .access import signed_in
 from .cohorts import page_of
 
 # Shown in a table of their own, or too long to read.
-NOT_LISTED = {"card", "limits", "reference"}
+NOT_LISTED = {"card", "limits", "reference", "markers", "comparison", "resolution_curve"}
 
 
 @signed_in
@@ -41,6 +41,8 @@ def version(request: HttpRequest, version_id: int) -> HttpResponse:
         "version": found,
         "metrics": plain_rows({k: v for k, v in found.metrics.items() if k not in NOT_LISTED}),
         "markers": sorted(markers, key=lambda row: -(row.get("r2") or -1.0)),
+        "comparison": found.metrics.get("comparison", []),
+        "resolution": found.metrics.get("resolution_curve", []),
         "folds": list(folds),
         "n_members": found.members.values("patient_hash").distinct().count(),
         "config": plain_rows(found.config),

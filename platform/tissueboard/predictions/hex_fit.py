@@ -39,7 +39,7 @@ def fit_hex(ctx: JobContext) -> Done:
         tiles.slides,
         tiles.markers,
         config,
-        progress=lambda fraction, text: ctx.progress(0.15 + 0.8 * fraction, text),
+        progress=lambda fraction, text: ctx.progress(0.15 + 0.75 * fraction, text),
         checkpoint_dir=ctx.workdir,
         strata=tiles.sites,
     )
@@ -158,10 +158,27 @@ def _metrics(result: Any, tiles: _Tiles) -> dict[str, Any]:
                 }
                 for row in result.card
             },
+            "comparison": _comparison(result, tiles, scaled),
             "effective_resolution_um": resolution.um,
             "resolution_curve": resolution.curve,
         }
     )
+
+
+def _comparison(result: Any, tiles: _Tiles, labels: Any) -> list[dict[str, Any]]:
+    """HEX beside its baselines on the same folds and held-out patients: medians over slides, then over markers."""
+    import numpy as np
+
+    from ml.hex.baselines import baselines
+    from ml.hex.evaluate import slide_figures
+
+    predicted = {"HEX": result.held_out, **baselines(tiles.images, labels, tiles.patients, tiles.slides, result.fold_of)}
+    rows = []
+    for name, values in predicted.items():
+        found = slide_figures(values, labels, tiles.slides, tiles.patients)
+        row = {key: float(np.nanmedian(np.nanmedian(getattr(found, key), axis=0))) for key in ("r", "r2", "r2_raw")}
+        rows.append({"name": name, **row})
+    return rows
 
 
 def plain(value: Any) -> Any:

@@ -68,6 +68,13 @@ def test_limits_and_card_are_kept_for_every_marker(reference):
     assert not card(version)["Pan-Cytokeratin"]["locked"]
 
 
+def test_hex_stands_beside_its_baselines_on_the_same_patients(reference):
+    rows = {row["name"]: row for row in ModelVersion.objects.get(family="hex").metrics["comparison"]}
+    assert list(rows) == ["HEX", "slide mean", "nuclear density", "ridge on colour and texture"]
+    assert rows["slide mean"]["r"] == 0 and rows["slide mean"]["r2"] == pytest.approx(0, abs=1e-6)
+    assert rows["HEX"]["r"] > 0 and rows["HEX"]["r2"] > rows["slide mean"]["r2"]
+
+
 def test_the_effective_resolution_is_measured_and_goes_with_every_map(reference):
     version = ModelVersion.objects.get(family="hex")
     curve = version.metrics["resolution_curve"]
