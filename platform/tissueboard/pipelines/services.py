@@ -6,6 +6,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from tissueboard.accounts.audit import record
 from tissueboard.cohorts.access import Role, require
 from tissueboard.errors import TissueboardError
 from tissueboard.jobs.models import Job
@@ -89,5 +90,6 @@ def run_pipeline(user: Any, name: str, *, slides: Iterable[Slide]) -> list[Job]:
             made[p.step.kind] = enqueue(
                 user, p.step.kind, {**subject, "version": p.version.pk}, cohorts=[patient.cohort], needs=needs, key=slide.working_sha256
             )
+        record(user, f"run pipeline {name}"[:40], slide, cohort_id=patient.cohort_id, patient_code=patient.code)
         jobs += made.values()
     return jobs
