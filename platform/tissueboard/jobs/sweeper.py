@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from django.conf import settings
+from django.db import transaction
 from django.utils import timezone
 
 from .errors import JobCode
@@ -41,15 +42,16 @@ def _bury_silent() -> tuple[int, int]:
         if job.cancel_requested and job.state == State.RUNNING:
             advance(job.pk, State.RUNNING, State.CANCELLED, job.attempt, note="its worker died before it could stop")
             continue
-        crashed = advance(
-            job.pk, job.state, State.CRASHED, job.attempt, error_code=JobCode.WORKER_DIED,
-            error_sentence="The worker that did this died.", error_hint="Retry it; if it dies again, the work may need more memory.",
-            note=f"no sign of life from {job.worker}",
-        )  # fmt: skip
-        if crashed and job.attempt < job.max_attempts:
-            if advance(job.pk, State.CRASHED, State.QUEUED, job.attempt):
-                dispatch(job.pk, job.attempt + 1)
-                revived += 1
+        with transaction.atomic():  # what waits for this job must not see it crashed when it is done again
+            crashed = advance(
+                job.pk, job.state, State.CRASHED, job.attempt, error_code=JobCode.WORKER_DIED,
+                error_sentence="The worker that did this died.", error_hint="Retry it; if it dies again, the work may need more memory.",
+                note=f"no sign of life from {job.worker}",
+            )  # fmt: skip
+            queued = crashed and job.attempt < job.max_attempts and advance(job.pk, State.CRASHED, State.QUEUED, job.attempt)
+        if queued:
+            dispatch(job.pk, job.attempt + 1)
+            revived += 1
         elif crashed:
             given_up += 1
     return revived, given_up

@@ -41,6 +41,21 @@ def test_a_silent_job_is_done_again_until_its_attempts_are_used_up(job):
     assert sweeper.sweep() == {"revived": 0, "given_up": 0, "settled": 0, "sent_again": 0, "expired": 0}
 
 
+@pytest.mark.django_db(transaction=True)
+def test_what_waits_for_a_silent_job_waits_on_while_it_is_done_again_and_fails_when_it_is_given_up():
+    first = services.enqueue(None, "tests.echo", {"text": "first"})
+    waiting = services.enqueue(None, "tests.echo", {"text": "waiting"}, needs=[first])
+    for _ in range(2):
+        start_silent(first)
+        assert sweeper.sweep()["revived"] == 1
+        waiting.refresh_from_db()
+        assert waiting.state == State.CREATED
+    start_silent(first)
+    assert sweeper.sweep()["given_up"] == 1
+    waiting.refresh_from_db()
+    assert (waiting.state, waiting.error_code) == (State.FAILED, "DEPENDENCY_FAILED")
+
+
 def test_a_job_with_a_heartbeat_is_left_alone(job):
     advance(job.pk, State.QUEUED, State.RUNNING, 1, worker="alive")
     assert sweeper.sweep()["revived"] == 0
