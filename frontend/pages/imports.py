@@ -18,6 +18,8 @@ from .cohorts import frame, page_of
 from .mapping_form import mapping_view, options_from
 
 SETTLED = ("ready", "needs attention", "rejected")
+# Findings about the um per pixel hint at an option of the command line; a page has a field for it.
+MPP_CODES = ("MPP_MISSING", "MPP_IMPLAUSIBLE", "MPP_ANISOTROPIC")
 
 
 @signed_in
@@ -73,7 +75,8 @@ def _act(request: HttpRequest, found: Any) -> TissueboardError | None:
 def _context(request: HttpRequest, found: Any) -> dict[str, Any]:
     live = found.state not in SETTLED
     order = {"error": 0, "warning": 1}
-    findings = sorted(found.findings, key=lambda f: order.get(f["severity"], 2))
+    where = "on the page of the slide" if found.facts.get("slide") else "when you send the slide again"
+    findings = sorted(on_page(found.findings, where), key=lambda f: order.get(f["severity"], 2))
     preview = found.facts.get("preview", {})
     waiting = found.dry_run and bool(found.key) and not live
     return {
@@ -91,12 +94,22 @@ def _context(request: HttpRequest, found: Any) -> dict[str, Any]:
     }
 
 
+def on_page(findings: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
+    """The findings with hints that a reader of a page can follow; where: where she gives the um per pixel."""
+    hint = f"Give the µm per pixel {where}: about 0.25 for a 40× scan, about 0.5 for a 20× scan."
+    return [one | {"hint": hint} if one["code"] in MPP_CODES else one for one in findings]
+
+
 @signed_in
 @require_http_methods(["GET", "POST"])
 def slide_attention(request: HttpRequest, slide_id: int) -> HttpResponse:
-    """A slide that waits for a person: what is wrong with it, and the um per pixel if that is what is missing."""
-    from tissueboard.intake.services import override_mpp
-    from tissueboard.intake.uploads import positive_number
+    """A slide that waits for a person: what is wrong with it, and the um per pixel if that is what is missing.
+
+    The slide is checked again by a job, whose page follows it: a large slide takes minutes.
+    """
+    from tissueboard.intake.services import request_override
+    from tissueboard.intake.uploads import OVERRIDE_KIND
+    from tissueboard.jobs.selectors import open_job
     from tissueboard.slides.selectors import get_slide
 
     slide = get_slide(request.user, slide_id)
@@ -105,13 +118,17 @@ def slide_attention(request: HttpRequest, slide_id: int) -> HttpResponse:
     refused = None
     if request.method == "POST":
         try:
-            result = override_mpp(request.user, slide, positive_number(request.POST.get("mpp", "")))
+            job = request_override(request.user, slide, request.POST.get("mpp", ""))
         except TissueboardError as error:
             refused = error
         else:
-            slide = get_slide(request.user, slide_id)
-            if result.state == "ready":
-                messages.success(request, f"The slide {slide.name} is ready.")
-                return redirect("case", patient_id=slide.sample.patient_id)
-    context = {**frame(request, cohort, "slides"), "slide": slide, "findings": slide.findings, "refused": refused}
+            return redirect("job", job_id=job.pk)
+    checking = open_job(request.user, OVERRIDE_KIND, slide=slide.pk)
+    context = {
+        **frame(request, cohort, "slides"),
+        "slide": slide,
+        "findings": on_page(slide.findings, "below, when the check has ended" if checking else "below"),
+        "checking": checking,
+        "refused": refused,
+    }
     return render(request, "pages/slide_attention.html", context, status=refused.status if refused else 200)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from django.contrib import messages
@@ -10,7 +11,7 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from tissueboard.cohorts.access import Role
-from tissueboard.cohorts.selectors import cohorts_for
+from tissueboard.cohorts.selectors import cohorts_for, patients_for
 from tissueboard.jobs import selectors, services
 from tissueboard.jobs.models import ACTIVE, UNDONE, WAITING, State
 
@@ -31,7 +32,13 @@ def jobs(request: HttpRequest) -> HttpResponse:
     elif state in State.values:
         rows = rows.filter(state=state)
     page = page_of(request, rows)
-    context = {"rows": page, "state": state, "states": State.values, "live": any(job.state in LIVE for job in page)}
+    context = {
+        "rows": page,
+        "state": state,
+        "states": State.values,
+        "live": any(job.state in LIVE for job in page),
+        "subjects": subjects(request.user, list(page)),
+    }
     return render(request, "parts/job_rows.html" if request.htmx else "pages/jobs.html", context)
 
 
@@ -43,6 +50,34 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
     return render(request, "parts/job_body.html" if request.htmx else "pages/job.html", job_context(request.user, found))
 
 
+@dataclass(frozen=True)
+class Subject:
+    """What a job is about: a patient, and the slide if it is about one of hers."""
+
+    patient: Any
+    slide: Any = None
+
+
+def subjects(user: Any, jobs: list[Any]) -> dict[int, Subject]:
+    """By job: the slide or else the patient that its params name, where the user may see it. Two queries, however many the jobs."""
+    from tissueboard.slides.selectors import slides_for
+
+    slides = slides_for(user).in_bulk(_named(jobs, "slide"))
+    patients = patients_for(user).in_bulk(_named(jobs, "patient"))
+    found = {}
+    for job in jobs:
+        slide, patient = slides.get(job.params.get("slide")), patients.get(job.params.get("patient"))
+        if slide is not None:
+            found[job.pk] = Subject(slide.sample.patient, slide)
+        elif patient is not None:
+            found[job.pk] = Subject(patient)
+    return found
+
+
+def _named(jobs: list[Any], name: str) -> set[int]:
+    return {value for job in jobs if isinstance(value := job.params.get(name), int)}
+
+
 def job_context(user: Any, job: Any) -> dict[str, Any]:
     """What the page shows of a job; the traceback goes to staff only."""
     mine = {c.pk for c in cohorts_for(user, Role.CONTRIBUTOR)}
@@ -51,6 +86,8 @@ def job_context(user: Any, job: Any) -> dict[str, Any]:
     expected = status["expected_seconds"]
     return {
         "job": job,
+        "subject": subjects(user, [job]).get(job.pk),
+        "may_change": may_change,
         "status": status,
         "expected": duration(expected) if expected is not None else "",
         "took": duration((job.finished_at - job.started_at).total_seconds()) if job.started_at and job.finished_at else "",

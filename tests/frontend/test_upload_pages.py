@@ -6,6 +6,7 @@ from django.urls import reverse
 
 from tissueboard.cohorts.models import Endpoint, Patient
 from tissueboard.intake.models import Import
+from tissueboard.jobs.models import Job
 
 TABLE = "patient_id,age,survival_months,censorship\nLU-000,51,10,1\nLU-001,62,20.5,0\nLU-900,70,5,0\n"
 
@@ -104,6 +105,42 @@ def test_a_viewer_may_not_bring_anything_in(people, words):
 def test_a_waiting_slide_shows_what_was_found_and_asks_for_the_size_of_a_pixel(people, words):
     client, url = people.client("contributor"), reverse("slide_attention", args=[people.lung.waiting.pk])
     text = words(client.get(url))
-    assert "The file does not say how large a pixel is." in text and "MPP_MISSING" in text
+    assert "The file does not say how large a pixel is. Give the µm per pixel below: about 0.25" in text and "MPP_MISSING" in text
     wrong = client.post(url, {"mpp": "-1"})
     assert wrong.status_code == 400 and "have to be a positive number" in words(wrong)
+
+
+def test_the_size_of_a_pixel_starts_a_job_that_its_page_follows(people, words):
+    client, slide = people.client("contributor"), people.lung.waiting
+    url = reverse("slide_attention", args=[slide.pk])
+    answer = client.post(url, {"mpp": "0,5"})
+    job = Job.objects.latest("pk")
+    assert answer.url == reverse("job", args=[job.pk]) and job.params == {"slide": slide.pk, "mpp": 0.5}
+    page = client.get(answer.url)
+    assert f"About {slide.name}" in words(page) and 'hx-trigger="every 2s"' in page.content.decode()
+    waiting = client.get(url)
+    assert f"being checked again with 0.5 µm per pixel. Follow job {job.pk}" in words(waiting)
+    assert 'name="mpp"' not in waiting.content.decode()
+    slide.refresh_from_db()
+    assert slide.state == "needs attention", "the request itself does not wait for the check"
+
+
+def test_a_check_that_did_not_help_leads_back_to_the_slide(people, words):
+    client, slide = people.client("contributor"), people.lung.waiting
+    job = people.lung.jobs["done"]
+    Job.objects.filter(pk=job.pk).update(kind="intake.override_mpp", params={"slide": slide.pk, "mpp": 50.0})
+    page = client.get(reverse("job", args=[job.pk]))
+    assert "needs attention" in words(page) and reverse("slide_attention", args=[slide.pk]) in page.content.decode()
+    viewer = people.client("viewer").get(reverse("job", args=[job.pk]))
+    assert reverse("slide_attention", args=[slide.pk]) not in viewer.content.decode()
+    assert 'name="mpp"' in client.get(reverse("slide_attention", args=[slide.pk])).content.decode()
+
+
+def test_no_page_hints_at_an_option_of_the_command_line(people, words):
+    finding = people.lung.waiting.findings[0] | {"hint": "Give the scanner's value: --mpp 0.25 for 40x."}
+    Import.objects.filter(pk=people.lung.import_.pk).update(kind="slide", findings=[finding])
+    url = reverse("import_", args=[people.lung.import_.pk])
+    text = words(people.client("contributor").get(url))
+    assert "--mpp" not in text and "Give the µm per pixel when you send the slide again" in text
+    Import.objects.filter(pk=people.lung.import_.pk).update(facts={"slide": people.lung.waiting.pk})
+    assert "Give the µm per pixel on the page of the slide" in words(people.client("contributor").get(url))

@@ -7,7 +7,7 @@ from typing import Any
 from tissueboard.accounts.models import User
 from tissueboard.errors import NotVisible
 
-from .models import Job, JobOutput, JobQuerySet, JobTransition, State
+from .models import ACTIVE, WAITING, Job, JobOutput, JobQuerySet, JobTransition, State
 
 RECENT = 50
 
@@ -23,6 +23,12 @@ def get_job(user: User, job_id: int) -> Job:
     if job is None:
         raise NotVisible("job")
     return job
+
+
+def open_job(user: User, kind: str, **params: Any) -> Job | None:
+    """The newest job of a kind with these params that has not ended, if the user may see it."""
+    wanted = {f"params__{name}": value for name, value in params.items()}
+    return Job.objects.visible_to(user).filter(kind=kind, state__in=(*WAITING, *ACTIVE), **wanted).first()
 
 
 def timeline(user: User, job: Job) -> list[JobTransition]:
