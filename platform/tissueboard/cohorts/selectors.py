@@ -9,7 +9,7 @@ from django.db.models import Count, OuterRef, Q, Subquery
 from tissueboard.errors import NotVisible
 
 from .access import Role, ScopedQuerySet, role_in
-from .models import Cohort, Endpoint, Membership, Patient
+from .models import ClinicalChange, Cohort, Endpoint, Membership, Patient
 
 
 def cohorts_for(user: Any, role: str = Role.VIEWER) -> ScopedQuerySet:
@@ -71,3 +71,16 @@ def role_of(user: Any, cohort: Cohort) -> str | None:
 def members_of(user: Any, cohort: Cohort) -> ScopedQuerySet:
     """The members of a cohort that the user is a member of."""
     return Membership.objects.visible_to(user).filter(cohort=cohort).select_related("user").order_by("user__username")
+
+
+def get_member(user: Any, cohort: Cohort, membership_id: int) -> Membership:
+    """One membership of a cohort that the user is a member of; NotVisible if there is none."""
+    member = members_of(user, cohort).filter(pk=membership_id).first()
+    if member is None:
+        raise NotVisible("member")
+    return member
+
+
+def changes_of(user: Any, patient: Patient) -> ScopedQuerySet:
+    """Corrections of a patient's clinical values, newest first, with who made them."""
+    return ClinicalChange.objects.visible_to(user).filter(patient=patient).select_related("changed_by").order_by("-changed_at", "-pk")
