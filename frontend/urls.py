@@ -4,17 +4,20 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import path
 
 from frontend.dash.gateway import gateway
-from frontend.pages import cohorts, imports, jobs, patients, survival, uploads, versions
-from frontend.pages.case import maps, similar, views
+from frontend.pages import cohorts, imports, jobs, members, patients, survival, uploads, versions
+from frontend.pages.case import maps, similar, values, views
 
 urlpatterns = [
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
     path("logout/", LogoutView.as_view(), name="logout"),
     path("", cohorts.cohorts, name="cohorts"),
+    path("cohorts/new/", cohorts.cohort_new, name="cohort_new"),
     path("cohorts/<int:cohort_id>/", cohorts.cohort, name="cohort"),
     path("cohorts/<int:cohort_id>/slides/", cohorts.cohort_slides, name="cohort_slides"),
     path("cohorts/<int:cohort_id>/imports/", imports.cohort_imports, name="cohort_imports"),
-    path("cohorts/<int:cohort_id>/members/", cohorts.cohort_members, name="cohort_members"),
+    path("cohorts/<int:cohort_id>/members/", members.cohort_members, name="cohort_members"),
+    path("cohorts/<int:cohort_id>/members/<int:membership_id>/role/", members.member_role, name="cohort_member_role"),
+    path("cohorts/<int:cohort_id>/members/<int:membership_id>/remove/", members.member_remove, name="cohort_member_remove"),
     path("cohorts/<int:cohort_id>/access-log/", cohorts.cohort_access_log, name="cohort_access_log"),
     path("cohorts/<int:cohort_id>/upload/slide/", uploads.upload_slide, name="upload_slide"),
     path("cohorts/<int:cohort_id>/upload/table/", uploads.upload_table, name="upload_table"),
@@ -23,6 +26,7 @@ urlpatterns = [
     path("attention/<int:slide_id>/", imports.slide_attention, name="slide_attention"),
     path("cases/", patients.cases, name="cases"),
     path("cases/<int:patient_id>/", views.case, name="case"),
+    path("cases/<int:patient_id>/values/", values.case_values, name="case_values"),
     path("cases/<int:patient_id>/similar/", similar.case_similar, name="case_similar"),
     path("cases/<int:patient_id>/decisions/", views.case_decision, name="case_decision"),
     path("cases/<int:patient_id>/run/", views.case_run, name="case_run"),

@@ -1,17 +1,21 @@
-"""The list of cohorts, and one cohort: its cases, slides, imports, members, and who looked at it."""
+"""The list of cohorts, a new one, and one cohort: its cases, slides, and who looked at it."""
 
 from __future__ import annotations
 
 from typing import Any
 
+from django.contrib import messages
 from django.core.paginator import Page, Paginator
 from django.http import HttpRequest, HttpResponse
-from django.shortcuts import render
+from django.shortcuts import redirect, render
+from django.views.decorators.http import require_http_methods
 
 from tissueboard.accounts.selectors import access_log
 from tissueboard.cohorts.access import Role
 from tissueboard.cohorts.models import Cohort
-from tissueboard.cohorts.selectors import cohorts_for, get_cohort, members_of, patients_for, role_of
+from tissueboard.cohorts.selectors import cohorts_for, get_cohort, patients_for, role_of
+from tissueboard.cohorts.services import MAX_DESCRIPTION, MAX_NAME, create_cohort
+from tissueboard.errors import TissueboardError
 
 from .access import signed_in, whole_number
 from .patients import with_counts
@@ -28,6 +32,24 @@ def page_of(request: HttpRequest, rows: Any) -> Page:
 def cohorts(request: HttpRequest) -> HttpResponse:
     """Where everybody starts: the cohorts that she is a member of."""
     return render(request, "pages/cohorts.html", {"cohorts": list(cohorts_for(request.user).order_by("name"))})
+
+
+@signed_in
+@require_http_methods(["GET", "POST"])
+def cohort_new(request: HttpRequest) -> HttpResponse:
+    """Anybody who is signed in may make a cohort; she becomes its manager."""
+    entered = {name: request.POST.get(name, "").strip() for name in ("name", "description")}
+    refused = None
+    if request.method == "POST":
+        try:
+            made = create_cohort(request.user, entered["name"], description=entered["description"])
+        except TissueboardError as error:
+            refused = error
+        else:
+            messages.success(request, f"The cohort {made.name} is made, and you are its manager.")
+            return redirect("cohort", cohort_id=made.pk)
+    context = {"entered": entered, "refused": refused, "max_name": MAX_NAME, "max_description": MAX_DESCRIPTION}
+    return render(request, "pages/cohort_new.html", context, status=refused.status if refused else 200)
 
 
 def frame(request: HttpRequest, cohort: Cohort, tab: str) -> dict[str, Any]:
@@ -66,13 +88,6 @@ def cohort_slides(request: HttpRequest, cohort_id: int) -> HttpResponse:
     slides = slides_for(request.user, cohort=found, state=state or None).select_related("sample__patient")
     context = {"rows": page_of(request, slides), "state": state, "states": Slide.State.values}
     return render(request, "pages/cohort_slides.html", {**frame(request, found, "slides"), **context})
-
-
-@signed_in
-def cohort_members(request: HttpRequest, cohort_id: int) -> HttpResponse:
-    """Who is a member, with which role."""
-    found = get_cohort(request.user, cohort_id)
-    return render(request, "pages/cohort_members.html", {**frame(request, found, "members"), "members": members_of(request.user, found)})
 
 
 @signed_in

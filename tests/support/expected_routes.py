@@ -104,6 +104,16 @@ def channel(part: Any, world: Any) -> dict[str, Any]:
     return {"patient_id": part.patient.pk, "prediction_id": part.map.pk, "channel": 0}
 
 
+def guest(part: Any, world: Any) -> dict[str, Any]:
+    """A member who is none of the persons, so that a cohort with one manager has somebody to change."""
+    from tissueboard.accounts.models import User
+    from tissueboard.cohorts.models import Membership
+
+    user, _ = User.objects.get_or_create(username="guest")
+    member, _ = Membership.objects.get_or_create(cohort=part.cohort, user=user, defaults={"role": "viewer"})
+    return {"cohort_id": part.cohort.pk, "membership_id": member.pk}
+
+
 def table(part: Any, world: Any) -> dict[str, Any]:
     file = BytesIO(b"patient_id,age\n" + part.patient.code.encode() + b",60\n")
     file.name = "ages.csv"
@@ -170,10 +180,20 @@ PAGES = {
     "login": Route(get=everybody(302) | {"anonymous": (200,)}, post=everybody(302) | {"anonymous": (200,)}),
     "logout": Route(get=everybody(405), post=everybody(302)),
     "cohorts": page_list(),
+    "cohort_new": Route(
+        get=signed_in(200, anonymous=302), post=signed_in(302, anonymous=302), body=lambda part, world: {"name": "new", "description": "n"}
+    ),
     "cohort": page(kwargs=cohort),
     "cohort_slides": page(kwargs=cohort),
     "cohort_imports": page(kwargs=cohort, role="contributor"),
-    "cohort_members": page(kwargs=cohort),
+    "cohort_members": Route(
+        get=members(200, anonymous=302),
+        post=members(302, anonymous=302, role="manager"),
+        kwargs=cohort,
+        body=lambda part, world: {"username": "outsider", "role": "viewer"},
+    ),
+    "cohort_member_role": page_post(302, role="manager", kwargs=guest, body=lambda part, world: {"role": "contributor"}),
+    "cohort_member_remove": page_post(302, role="manager", kwargs=guest),
     "cohort_access_log": page(kwargs=cohort, role="manager"),
     "upload_slide": Route(
         get=members(200, anonymous=302, role="contributor"),
@@ -202,6 +222,12 @@ PAGES = {
     ),
     "cases": page_list(),
     "case": page(kwargs=patient),
+    "case_values": Route(
+        get=members(200, anonymous=302),
+        post=members(302, anonymous=302, role="contributor"),
+        kwargs=patient,
+        body=lambda part, world: {"variable": "age", "value": "77", "why": "typing error"},
+    ),
     "case_similar": page(kwargs=patient, query=lambda part, world: {"slide": part.slide.pk}),
     "case_decision": page_post(302, kwargs=patient, body=lambda part, world: {"decision": "wait", "owner": "Dr. No"}),
     "case_run": page_post(302, kwargs=patient),
