@@ -76,9 +76,10 @@ def extension_finding(path: Path, kind: str) -> list[Finding]:
 def companion_of(path: str | Path) -> Path | None:
     """The main file (.mrxs, .vms) that this file is a part of, or None. Importers go on to the main file."""
     path = Path(path)
-    main = path.parent.with_name(path.parent.name + ".mrxs")
-    if path.suffix.lower() in {".dat", ".ini"} and main.is_file():
-        return main
+    if path.suffix.lower() in {".dat", ".ini"} and path.parent.name:
+        main = path.parent.with_name(path.parent.name + ".mrxs")
+        if main.is_file():
+            return main
     for candidate in sorted((*path.parent.glob("*.vms"), *path.parent.glob("*.vmu"))):
         if candidate != path and (path.name in _vms_parts(candidate) or path == candidate.with_suffix(".opt")):
             return candidate

@@ -204,3 +204,4 @@ def test_a_multi_file_slide_without_its_companions_waits(tmp_path):
     assert companion_of(tmp_path / "case" / "Slidedat.ini") == main
     assert verdict(tmp_path / "case" / "Slidedat.ini") == ("rejected", {Code.COMPANION_FILE})
     assert companion_of(main) is None
+    assert companion_of("/no-such-slide.svs") is None  # directly below the root, which has no name

@@ -64,6 +64,8 @@ def test_bytes_that_windows_does_not_know_are_read_as_latin1(tmp_path: Path):
         ("cut.zip", b"PK\x03\x04\x14\0\0\0\x08\0 damaged", C.ARCHIVE_UNREADABLE),
         ("cut.csv.gz", b"\x1f\x8b\x08\0\0\0\0\0 damaged", C.ARCHIVE_UNREADABLE),
         ("quote.csv", b'id,note\nP1,"open\nP2,x\n', C.QUOTE_NOT_CLOSED),
+        ("cell.csv", b"id,note\nP1," + b"x" * 1_000_001, C.CELL_TOO_LONG),
+        ("comment.csv", b"#" + b"x" * 1_000_001 + b"\nid,note\nP1,x\n", C.CELL_TOO_LONG),
         ("lying.csv", b"\xef\xbb\xbfid,x\nP1,\xff\n", C.NOT_A_TABLE),
     ],
 )

@@ -15,7 +15,8 @@ from .workbook import read_workbook
 SEPARATORS = (",", "\t", ";", "|")
 SNIFF_ROWS = 40
 CBIO_ROWS = 4
-csv.field_size_limit(1_000_000)
+CELL_CHARACTERS = 1_000_000
+csv.field_size_limit(CELL_CHARACTERS)
 
 Record = tuple[int, list[str]]
 
@@ -51,29 +52,32 @@ def _records(text: str, table: Table) -> list[Record]:
         comments += 1
     table.separator = _separator("".join(lines[comments : comments + SNIFF_ROWS * 2]))
     table.form = {"\t": "tsv"}.get(table.separator, "csv")
-    head = [(i + 1, next(csv.reader([line.lstrip("#")], delimiter=table.separator), [])) for i, line in enumerate(lines[:comments])]
+    head = [record for i in range(comments) for record in _parsed([lines[i].lstrip("#")], table, i + 1, strict=False)]
     _cbioportal(table, head)
-    reader = csv.reader(lines[comments:], delimiter=table.separator, strict=True)
-    records: list[Record] = []
-    try:
-        for i, cells in enumerate(reader):
-            records.append((comments + i + 1, cells))
-    except csv.Error as reason:
-        at = comments + len(records) + 1
-        raise Unusable(
-            error(
-                IntakeCode.QUOTE_NOT_CLOSED,
-                f"From row {at} on the quotation marks do not pair up ({reason}).",
-                "Open the file in a text editor at this row and close or remove the quotation mark.",
-                file=table.file,
-                where=f"row {at}",
-            )
-        ) from None
+    records = _parsed(lines[comments:], table, comments + 1, strict=True)
     if table.labels:
         header = next((cells for _, cells in records if any(c.strip() for c in cells)), [])
         by_place = list(table.labels.values()), list(table.declared.values())
         table.labels = dict(zip(header, by_place[0]))
         table.declared = dict(zip(header, by_place[1]))
+    return records
+
+
+def _parsed(lines: list[str], table: Table, first: int, *, strict: bool) -> list[Record]:
+    """Records of lines, numbered from `first`. Unusable when a quotation mark stays open or a cell has no end."""
+    records: list[Record] = []
+    try:
+        for cells in csv.reader(lines, delimiter=table.separator, strict=strict):
+            records.append((first + len(records), cells))
+    except csv.Error as reason:
+        at = first + len(records)
+        if "field limit" in str(reason):
+            code, sentence = IntakeCode.CELL_TOO_LONG, f"Row {at} has a cell of more than {CELL_CHARACTERS:,} characters."
+            hint = "Look whether this is a table at all, and whether a quotation mark stands open in this row."
+        else:
+            code, sentence = IntakeCode.QUOTE_NOT_CLOSED, f"From row {at} on the quotation marks do not pair up ({reason})."
+            hint = "Open the file in a text editor at this row and close or remove the quotation mark."
+        raise Unusable(error(code, sentence, hint, file=table.file, where=f"row {at}")) from None
     return records
 
 
