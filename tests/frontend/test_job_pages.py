@@ -57,8 +57,9 @@ def test_a_job_names_the_slide_or_patient_that_it_is_about_in_two_queries(people
         page = client.get(reverse("jobs"))
     assert len(after) <= len(before) + 2
     for patient, slide in ((lung.patient, lung.slide), (lung.patients[1], lung.slides[1])):
-        assert f'<a href="{reverse("case", args=[patient.pk])}?slide={slide.pk}">{slide.name}</a>' in page.content.decode()
-    assert f'<a href="{reverse("case", args=[lung.patients[2].pk])}">LU-002</a>' in page.content.decode()
+        assert f'href="{reverse("case", args=[patient.pk])}?slide={slide.pk}">{patient.code}</a>' in page.content.decode()
+        assert f"{patient.code} {slide.name}" in words(page)
+    assert f'href="{reverse("case", args=[lung.patients[2].pk])}">LU-002</a>' in page.content.decode()
     assert "About LU-002" in words(client.get(reverse("job", args=[lung.jobs["failed"].pk])))
 
 

@@ -117,7 +117,7 @@ def test_the_size_of_a_pixel_starts_a_job_that_its_page_follows(people, words):
     job = Job.objects.latest("pk")
     assert answer.url == reverse("job", args=[job.pk]) and job.params == {"slide": slide.pk, "mpp": 0.5}
     page = client.get(answer.url)
-    assert f"About {slide.name}" in words(page) and 'hx-trigger="every 2s"' in page.content.decode()
+    assert f"About LU-002 {slide.name}" in words(page) and 'hx-trigger="every 2s"' in page.content.decode()
     waiting = client.get(url)
     assert f"being checked again with 0.5 µm per pixel. Follow job {job.pk}" in words(waiting)
     assert 'name="mpp"' not in waiting.content.decode()
