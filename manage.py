@@ -11,6 +11,8 @@ sys.path[:0] = [str(ROOT / "platform"), str(ROOT)]
 
 def main() -> int:
     os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tissueboard.settings")
+    from django.core.exceptions import ImproperlyConfigured
+
     from tissueboard.embedded.errors import EmbeddedServiceError
     from tissueboard.embedded.services import for_command
 
@@ -19,6 +21,9 @@ def main() -> int:
             from django.core.management import execute_from_command_line
 
             execute_from_command_line(sys.argv)
+    except ImproperlyConfigured as error:
+        print(f"Tissueboard cannot start: {error}", file=sys.stderr)
+        return 1
     except EmbeddedServiceError as error:
         print(f"{error.sentence} {error.hint}", file=sys.stderr)
         return 1

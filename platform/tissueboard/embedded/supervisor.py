@@ -81,6 +81,8 @@ class Supervisor:
         except OperationalError as error:
             reason = str(error).splitlines()[0]
             raise EmbeddedServiceError(f"The database does not answer: {reason}.", "Check DATABASE_URL.") from error
+        if not with_redis:
+            check_queue()
         self._release("the service was started again")
         self.say("Database is ready; starting web, workers and sweeper.")
         for name, (command, environment) in commands(self.home, self.host, self.port).items():
@@ -186,6 +188,18 @@ class Supervisor:
 
 def _ending(code: int) -> str:
     return f"killed by signal {-code}" if code < 0 else f"exit code {code}"
+
+
+def check_queue() -> None:
+    """EmbeddedServiceError when the server of REDIS_URL does not answer."""
+    import redis
+    from django.conf import settings
+
+    try:
+        with redis.Redis.from_url(settings.REDIS_CLIENT_URL, socket_connect_timeout=5, socket_timeout=5, retry=None) as client:
+            client.ping()
+    except (redis.RedisError, ValueError, OSError) as error:
+        raise EmbeddedServiceError(f"The queue does not answer: {str(error).rstrip('.')}.", "Check REDIS_URL.") from error
 
 
 def check_port(host: str, port: int) -> None:

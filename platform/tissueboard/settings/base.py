@@ -2,7 +2,7 @@
 
 from tissueboard.embedded.urls import database_settings
 
-from .env import HOME, ROOT, env, flag, secret_key
+from .env import HOME, ROOT, env, flag, secret_key, server_url, whole
 
 DEBUG = flag("DEBUG", False)
 SECRET_KEY = secret_key(HOME)
@@ -77,7 +77,8 @@ TEMPLATES = [
     }
 ]
 
-DATABASES = {"default": env.db_url("DATABASE_URL") if env.str("DATABASE_URL", "") else database_settings(HOME)}
+POSTGRES = ("postgres", "postgresql", "psql", "pgsql")
+DATABASES = {"default": env.db_url("DATABASE_URL") if server_url("DATABASE_URL", POSTGRES) else database_settings(HOME)}
 DATABASES["default"].setdefault("CONN_MAX_AGE", 60)
 DATABASES["default"]["CONN_HEALTH_CHECKS"] = True
 # A prepared statement's generic plan ignores how few rows a user may see (DESIGNS 7).
@@ -99,7 +100,7 @@ WHITENOISE_USE_FINDERS = True
 # Files of slides, maps and weights (ARCHITECTURE, Where bytes live).
 STORE_ROOT = HOME / "store"
 # Largest file that one browser upload may hold, in bytes.
-UPLOAD_MAX_BYTES = env.int("UPLOAD_MAX_BYTES", default=8 * 2**30)
+UPLOAD_MAX_BYTES = whole("UPLOAD_MAX_BYTES", 8 * 2**30)
 FILE_UPLOAD_TEMP_DIR = None
 DATA_UPLOAD_MAX_MEMORY_SIZE = 4 * 2**20
 CODE_ROOT = ROOT

@@ -25,6 +25,36 @@ def flag(name: str, default: bool) -> bool:
     raise ImproperlyConfigured(f"{name} is {value!r}; set it to 0 or 1.")
 
 
+def whole(name: str, default: int) -> int:
+    """A variable that is a positive whole number."""
+    value = os.environ.get(name) or str(default)
+    if not (value.isascii() and value.isdigit() and int(value) > 0):
+        raise ImproperlyConfigured(f"{name} is {value!r}; set it to a positive whole number.")
+    return int(value)
+
+
+def seconds(name: str, default: float) -> float:
+    """A variable that is a positive number of seconds."""
+    value = os.environ.get(name) or str(default)
+    try:
+        number = float(value)
+    except ValueError:
+        number = 0.0
+    if not 0 < number < float("inf"):
+        raise ImproperlyConfigured(f"{name} is {value!r}; set it to a positive number of seconds.")
+    return number
+
+
+def server_url(name: str, schemes: tuple[str, ...]) -> str:
+    """A variable that names a server, or "" where it is not set. Its value is not repeated: it may hold a password."""
+    value = os.environ.get(name, "")
+    if value and not value.startswith(tuple(f"{scheme}://" for scheme in schemes)):
+        raise ImproperlyConfigured(
+            f"{name} does not begin with {' or '.join(f'{scheme}://' for scheme in schemes)}; correct it or unset it."
+        )
+    return value
+
+
 def secret_key(debug_home: Path) -> str:
     """SECRET_KEY from the environment, else one made at the first start and kept in the home folder (mode 0600)."""
     given = os.environ.get("SECRET_KEY")

@@ -2,29 +2,29 @@
 
 from tissueboard.embedded.urls import client_url, redis_url
 
-from .env import HOME, env
+from .env import HOME, env, seconds, server_url, whole
 
-CELERY_BROKER_URL = env.str("REDIS_URL", "") or redis_url(HOME)
+CELERY_BROKER_URL = server_url("REDIS_URL", ("redis", "rediss", "redis+socket")) or redis_url(HOME)
 # The same server as redis-py names it.
 REDIS_CLIENT_URL = client_url(CELERY_BROKER_URL)
 
 # Limits of one attempt in seconds; a kind of job may set lower ones. jobs/checks.py refuses to start unless visibility > hard > soft.
-JOBS_HARD_SECONDS = env.int("JOBS_HARD_SECONDS", default=6 * 3600)
-JOBS_SOFT_SECONDS = env.int("JOBS_SOFT_SECONDS", default=6 * 3600 - 120)
+JOBS_HARD_SECONDS = whole("JOBS_HARD_SECONDS", 6 * 3600)
+JOBS_SOFT_SECONDS = whole("JOBS_SOFT_SECONDS", 6 * 3600 - 120)
 # A running job says every so often that it lives; after so much silence its worker counts as dead.
-JOBS_HEARTBEAT_SECONDS = env.float("JOBS_HEARTBEAT_SECONDS", default=30.0)
-JOBS_SILENT_SECONDS = env.float("JOBS_SILENT_SECONDS", default=95.0)
+JOBS_HEARTBEAT_SECONDS = seconds("JOBS_HEARTBEAT_SECONDS", 30.0)
+JOBS_SILENT_SECONDS = seconds("JOBS_SILENT_SECONDS", 95.0)
 # A queued job without a message in Redis this long after its dispatch is sent again.
-JOBS_REDISPATCH_SECONDS = env.float("JOBS_REDISPATCH_SECONDS", default=30.0)
+JOBS_REDISPATCH_SECONDS = seconds("JOBS_REDISPATCH_SECONDS", 30.0)
 # A job that waited this long is given up.
-JOBS_EXPIRE_SECONDS = env.float("JOBS_EXPIRE_SECONDS", default=7 * 86400.0)
-JOBS_SWEEP_SECONDS = env.float("JOBS_SWEEP_SECONDS", default=10.0)
+JOBS_EXPIRE_SECONDS = seconds("JOBS_EXPIRE_SECONDS", 7 * 86400.0)
+JOBS_SWEEP_SECONDS = seconds("JOBS_SWEEP_SECONDS", 10.0)
 JOBS_WORK_ROOT = HOME / "work"
 # Modules with further job kinds, beside each app's handlers.py (the tests register theirs here).
 JOBS_EXTRA_HANDLERS = env.list("JOBS_EXTRA_HANDLERS", default=[])
 
 CELERY_BROKER_TRANSPORT_OPTIONS = {
-    "visibility_timeout": env.int("JOBS_VISIBILITY_SECONDS", default=12 * 3600),
+    "visibility_timeout": whole("JOBS_VISIBILITY_SECONDS", 12 * 3600),
     # kombu looks for lost messages only about every 100 s unless told.
     "unacked_restore_interval": 5,
     "unacked_restore_throttle": 1,

@@ -2,7 +2,7 @@
 
 from csp.constants import NONE, SELF
 
-from .env import env, flag
+from .env import flag, whole
 
 HTTPS = flag("HTTPS", False)
 SESSION_COOKIE_SECURE = HTTPS
@@ -12,12 +12,12 @@ SECURE_HSTS_SECONDS = 31_536_000 if HTTPS else 0
 SECURE_PROXY_SSL_HEADER = ("HTTP_X_FORWARDED_PROTO", "https") if HTTPS else None
 SESSION_COOKIE_HTTPONLY = True
 SESSION_COOKIE_SAMESITE = "Lax"
-SESSION_COOKIE_AGE = env.int("SESSION_SECONDS", default=12 * 3600)
+SESSION_COOKIE_AGE = whole("SESSION_SECONDS", 12 * 3600)
 SECURE_CONTENT_TYPE_NOSNIFF = True
 SECURE_REFERRER_POLICY = "same-origin"
 X_FRAME_OPTIONS = "SAMEORIGIN"
 # Seconds that a tile token lives; it names one slide and one user (DESIGNS 1).
-TILE_TOKEN_SECONDS = env.int("TILE_TOKEN_SECONDS", default=3600)
+TILE_TOKEN_SECONDS = whole("TILE_TOKEN_SECONDS", 3600)
 
 CONTENT_SECURITY_POLICY = {
     "DIRECTIVES": {
