@@ -16,7 +16,7 @@ class Command(BaseCommand):
     help = "Makes 40 simulated patients in two cohorts and four users, trains the models and applies them. Needs running workers."
 
     def add_arguments(self, parser):
-        parser.add_argument("--patients", type=int, default=PATIENTS)
+        parser.add_argument("--patients", type=int, default=PATIENTS, help=f"Patients in both cohorts together (default {PATIENTS}).")
         parser.add_argument("--no-wait", action="store_true", help="Enqueue and return.")
 
     def handle(self, *args, patients: int, no_wait: bool, **options):

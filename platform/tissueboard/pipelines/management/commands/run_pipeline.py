@@ -12,8 +12,8 @@ class Command(BaseCommand):
     help = "Starts a pipeline on the ready slides of a cohort (the queue's workers do the work)."
 
     def add_arguments(self, parser):
-        parser.add_argument("name", nargs="?", default="case")
-        parser.add_argument("--cohort", required=True)
+        parser.add_argument("name", nargs="?", default="case", help="Name of the pipeline (default: case).")
+        parser.add_argument("--cohort", required=True, help="Name of the cohort.")
         parser.add_argument("--slide", type=int, action="append", help="Only this slide (may be repeated).")
         parser.add_argument("--dry-run", action="store_true", help="Say what would run.")
 
