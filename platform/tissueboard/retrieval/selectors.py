@@ -25,18 +25,21 @@ def niche_set_of_slide(user: Any, slide: Any) -> Prediction | None:
 
 
 def candidate_sets(
-    user: Any, version: ModelVersion, *, without_patient: str, simulated: bool, cohort: Any = None, other_site_than: str | None = None
+    user: Any, version: ModelVersion, *, without_tissue_of: Any, simulated: bool, cohort: Any = None, other_site_than: str | None = None
 ) -> dict[int, list[Niche]]:
-    """Niches by slide under a version, of every patient that the user may see except one (by code, in any cohort).
+    """Niches by slide under a version, of every patient that the user may see except the one of a slide (by code, in any cohort).
 
+    The same picture under another patient's code is the same tissue and left out as well.
     simulated: real tissue is compared with real tissue only, simulated with simulated. cohort narrows to one cohort;
     other_site_than leaves out the slides of a site. One query.
     """
     niches = (
         Niche.objects.visible_to(user)
         .filter(version=version, slide__simulated=simulated)
-        .exclude(slide__sample__patient__code=without_patient)
+        .exclude(slide__sample__patient__code=without_tissue_of.sample.patient.code)
     )
+    if without_tissue_of.working_sha256:
+        niches = niches.exclude(slide__working_sha256=without_tissue_of.working_sha256)
     if cohort is not None:
         niches = niches.filter(slide__sample__patient__cohort=cohort)
     if other_site_than is not None:

@@ -86,7 +86,7 @@ def similar_cases(user: Any, slide: Slide, k: int = 5, *, cohort: Any = None, ot
     sets = candidate_sets(
         user,
         version,
-        without_patient=slide.sample.patient.code,
+        without_tissue_of=slide,
         simulated=slide.simulated,
         cohort=cohort,
         other_site_than=slide.site if other_sites_only and slide.site else None,

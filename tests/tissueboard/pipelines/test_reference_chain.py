@@ -127,6 +127,30 @@ def test_the_nearest_tissue_is_the_one_that_a_plain_loop_finds(reference, manage
         assert hit.outcome.name == "OS" and hit.treatments
 
 
+def test_the_same_picture_under_another_code_is_no_similar_case(reference, manager):
+    query = Slide.objects.first()
+    before = similar_cases(manager, query, k=5)
+    niches = list(Niche.objects.filter(slide=query))
+    patient, sample, twin, made = query.sample.patient, query.sample, Slide.objects.get(pk=query.pk), niches[0].prediction
+    patient.pk, patient.code = None, "twin"
+    patient.save(force_insert=True)
+    sample.pk, sample.patient = None, patient
+    sample.save(force_insert=True)
+    twin.pk, twin.name, twin.sample, twin.working_sha256 = None, "S-twin", sample, "f" * 64
+    twin.save(force_insert=True)
+    made.pk, made.slide, made.patient = None, twin, patient
+    made.save(force_insert=True)
+    for niche in niches:
+        niche.pk, niche.slide, niche.prediction = None, twin, made
+    Niche.objects.bulk_create(niches)
+    query = Slide.objects.get(pk=before.query_slide.pk)
+    other_bytes = similar_cases(manager, query, k=5)
+    assert other_bytes.hits[0].slide == twin and other_bytes.hits[0].distance == pytest.approx(0, abs=1e-3)
+    Slide.objects.filter(pk=twin.pk).update(working_sha256=query.working_sha256)
+    same_bytes = similar_cases(manager, query, k=5)
+    assert [h.slide for h in same_bytes.hits] == [h.slide for h in before.hits] and same_bytes.n_candidates == before.n_candidates
+
+
 def test_a_stranger_finds_nobody_and_nothing(reference):
     outsider = User.objects.get(username="outsider")
     slide = Slide.objects.first()
