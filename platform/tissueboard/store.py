@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import os
 import shutil
+import time
 import uuid
 from pathlib import Path
 
@@ -57,6 +58,17 @@ class Store:
         finally:
             os.close(directory)
         return digest
+
+    def sweep_temp(self, older_than_seconds: float) -> int:
+        """Removes what a killed process left unfinished that long ago; how many there were."""
+        folder, before = self.root / ".tmp", time.time() - older_than_seconds
+        stale = [p for p in folder.glob("*") if p.lstat().st_mtime < before] if folder.is_dir() else []
+        for path in stale:
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink(missing_ok=True)
+        return len(stale)
 
     def delete(self, key: str) -> None:
         path = self.path(key)

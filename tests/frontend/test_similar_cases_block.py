@@ -17,7 +17,7 @@ def test_a_neighbour_comes_with_distance_reasons_history_and_matched_niches(peop
     answer = block(people)
     text = words(answer)
     assert "LU-001" in text and "BR-" not in text
-    assert "1 tissues of other patients took part, 1 were fully compared" in text
+    assert "1 tissue of other patients took part, 1 was fully compared" in text
     assert "distances between pieces of one tumour" in text
     assert "carboplatin" in text and "died at 11.5 months" in text
     assert "No outcome value shown in this cohort" in text

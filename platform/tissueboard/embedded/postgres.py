@@ -32,6 +32,7 @@ def start(home: Path) -> str:
             folder = _prepared_folder(home)
             _private_folder(urls.postgres_socket_folder(home))
             _forget_stranger(folder)
+            _forget_socket(home, folder)
             _start_server(home, folder)
         _ensure_database(home)
     return urls.database_url(home)
@@ -79,6 +80,16 @@ def _forget_stranger(folder: Path) -> None:
     lines = _pid_file(folder)
     if lines and psutil.pid_exists(int(lines[0])) and not _is_postmaster(int(lines[0]), folder):
         (folder / "postmaster.pid").unlink()
+
+
+def _forget_socket(home: Path, folder: Path) -> None:
+    """Remove socket and lock file of a server that is gone. The folder is this data's alone and no server of ours runs, yet Postgres
+    would refuse to start if the pid in the lock now belongs to anybody, e.g. after the data was copied or the machine started again."""
+    lines = _pid_file(folder)
+    if lines and _is_postmaster(int(lines[0]), folder):
+        return
+    for name in (f".s.PGSQL.{urls.PORT}", f".s.PGSQL.{urls.PORT}.lock"):
+        (urls.postgres_socket_folder(home) / name).unlink(missing_ok=True)
 
 
 def _start_server(home: Path, folder: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from enum import StrEnum
 
 from ml.slides.findings import Finding, Severity
+from tissueboard.cohorts.models import Cohort
 from tissueboard.errors import TissueboardError
 
 
@@ -73,6 +74,7 @@ class IntakeCode(StrEnum):
     # slides as intake sees them
     IDENTIFIER_REPLACED = "IDENTIFIER_REPLACED"
     DUPLICATE_SLIDE = "DUPLICATE_SLIDE"
+    COHORT_IS_SIMULATED = "COHORT_IS_SIMULATED"
     MPP_DISAGREES = "MPP_DISAGREES"
     CODE_REFUSED = "CODE_REFUSED"
     UPLOAD_TOO_LARGE = "UPLOAD_TOO_LARGE"
@@ -102,6 +104,17 @@ QUESTIONS = frozenset(
 
 class IntakeRefused(TissueboardError):
     """What was asked of intake cannot be done; the text is for the person who asked."""
+
+
+def refuse_mixing(cohort: Cohort, simulated: bool) -> None:
+    """IntakeRefused (409) where a real slide is brought into a cohort of simulated patients: their outcomes and labels are not hers."""
+    if cohort.simulated and not simulated:
+        raise IntakeRefused(
+            IntakeCode.COHORT_IS_SIMULATED,
+            f"{cohort.name} holds simulated patients; a real slide does not belong among them.",
+            "Make a cohort for real slides and bring it in there.",
+            status=409,
+        )
 
 
 def error(code: str, sentence: str, hint: str, *, file: str = "", where: str = "") -> Finding:

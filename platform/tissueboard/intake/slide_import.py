@@ -20,7 +20,7 @@ from tissueboard.cohorts.models import Cohort, Patient, Sample
 from tissueboard.slides.models import Slide
 from tissueboard.store import store
 
-from .errors import IntakeCode, IntakeRefused, error, info
+from .errors import IntakeCode, IntakeRefused, error, info, refuse_mixing
 from .models import Import
 from .naming import Codes, codes_for
 from .sealing import alone, checksum, main_file, seal
@@ -86,10 +86,11 @@ def import_slide(
     attention (MPP_DISAGREES) unless `trust_mpp`, because a value given for a whole folder must not overwrite a right one.
     dry_run: the check only, nothing is written. import_: the row of a received upload.
     tick: called about once a second during long work; what it raises ends the work. What the file holds never raises.
-    Errors: NotVisible, RoleMissing, IntakeRefused (CODE_REFUSED, PATTERN_BROKEN, FILE_CHANGED).
+    Errors: NotVisible, RoleMissing, IntakeRefused (CODE_REFUSED, PATTERN_BROKEN, FILE_CHANGED, COHORT_IS_SIMULATED).
     """
     if user is not None:
         require(user, cohort, Role.CONTRIBUTOR)
+    refuse_mixing(cohort, simulated)
     path = Path(path)
     name = file_name or path.name
     request = Request(patient_code, sample_code, mpp, trust_mpp, stain, scanner, site, stain_batch, simulated)

@@ -20,7 +20,7 @@ from tissueboard.slides.models import Slide
 from tissueboard.store import store
 
 from .clinical import ClinicalReport, import_clinical
-from .errors import IntakeCode, IntakeRefused, error
+from .errors import IntakeCode, IntakeRefused, error, refuse_mixing
 from .models import Import
 from .sealing import suffix_of
 from .slide_import import Request, may_override
@@ -38,10 +38,12 @@ def receive_upload(
     kind "slide": a job on `io` checks and imports it (dry_run: only checks; `confirm_import` imports).
     kind "clinical": a dry run is made at once and its report kept on the row, whatever `dry_run` says; `confirm_import` imports.
     options: of `import_slide` (patient_code, sample_code, mpp, trust_mpp, stain, scanner, site, stain_batch) or of `import_clinical`.
-    Errors: NotVisible, RoleMissing, IntakeRefused (UPLOAD_TOO_LARGE with 413, BAD_MAPPING).
+    Errors: NotVisible, RoleMissing, IntakeRefused (UPLOAD_TOO_LARGE with 413, BAD_MAPPING, COHORT_IS_SIMULATED).
     """
     require(user, cohort, Role.CONTRIBUTOR)
     kind = Import.Kind(kind)
+    if kind == Import.Kind.SLIDE:
+        refuse_mixing(cohort, simulated=False)
     options = checked_slide_options(options) if kind == Import.Kind.SLIDE else dict(options or {})
     limit = settings.UPLOAD_MAX_BYTES if kind == Import.Kind.SLIDE else min(MAX_TABLE_BYTES, settings.UPLOAD_MAX_BYTES)
     name = (uploaded_file.name or "file").replace("\\", "/").rpartition("/")[2][-255:]

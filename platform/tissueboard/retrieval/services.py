@@ -103,8 +103,9 @@ def _ranked(slide: Slide, version: ModelVersion, own: list[Niche], sets: dict[in
     slides = Slide.objects.in_bulk(sets)
     candidates = [_as_set(niches) for niches in sets.values()]
     ids = list(sets)
-    people = dict(Slide.objects.filter(pk__in=ids).values_list("pk", "sample__patient_id"))
-    # One tissue per patient is shown: ask for more until k different patients are among the exact nearest.
+    people = dict(Slide.objects.filter(pk__in=ids).values_list("pk", "sample__patient__code"))
+    # A person is her code, in whatever cohort (as in membership lists). One tissue per person is shown: ask for more until
+    # k different ones are among the exact nearest.
     wanted = min(len(ids), k)
     while True:
         top = exact_top_k(_as_set(own), candidates, wanted)

@@ -105,6 +105,18 @@ def test_a_pid_file_that_names_another_program_is_not_believed(home):
     assert postgres.is_running(home) and postmaster(home) != os.getpid()
 
 
+def test_a_socket_lock_that_names_a_living_stranger_does_not_block_the_start(home):
+    postgres.start(home)
+    lock = urls.postgres_socket_folder(home) / f".s.PGSQL.{urls.PORT}.lock"
+    content, owner = lock.read_text(), lock.stat()
+    postgres.stop(home)
+    # As in a copy of the folder, or after a reboot: pid 1 always lives.
+    lock.write_text("1\n" + content.partition("\n")[2])
+    os.chown(lock, owner.st_uid, owner.st_gid)
+    postgres.start(home)
+    assert postgres.is_running(home)
+
+
 def test_only_its_own_user_may_open_the_folder(home):
     postgres.start(home)
     redis.start(home)

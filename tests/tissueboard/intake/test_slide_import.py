@@ -177,3 +177,13 @@ def test_a_slide_of_several_files_is_sealed_whole(store_folder, tmp_path):
 
 def test_nothing_of_a_strangers_name_reaches_the_disk():
     assert [sealing.suffix_of(n) for n in ("a.SVS", "a.s/vs", "a.", "a", "a.tif;rm", "x/../a.tiff")] == [".svs", "", "", "", "", ".tiff"]
+
+
+def test_a_real_slide_does_not_go_among_simulated_patients(cohort, store_folder, svs):
+    cohort.simulated = True
+    cohort.save()
+    with pytest.raises(IntakeRefused) as refused:
+        import_slide(None, cohort, svs)
+    assert refused.value.code == "COHORT_IS_SIMULATED" and refused.value.status == 409
+    assert not Slide.objects.filter(sample__patient__cohort=cohort).exists() and not Import.objects.filter(cohort=cohort).exists()
+    assert import_slide(None, cohort, svs, simulated=True).state == "ready"

@@ -195,3 +195,25 @@ def test_predictions_of_one_slide_are_unique_per_kind_and_version(reference):
         Prediction.objects.create(
             kind=first.kind, patient=first.patient, slide=first.slide, version=first.version, job=first.job, inputs={}, code_version="x"
         )
+
+
+def test_a_same_person_in_another_cohort_fills_one_place_only(reference, manager):
+    """The tissue of a neighbour, registered under her code in a second cohort too, is shown once."""
+    from tissueboard.cohorts.models import Sample
+    from tissueboard.cohorts.services import create_cohort
+
+    query, other = Slide.objects.order_by("pk")[:2]
+    before = [hit.patient.code for hit in similar_cases(manager, query, k=5).hits]
+    second = create_cohort(manager, "the same person again", simulated=True)
+    patient = Patient.objects.create(cohort=second, code=other.sample.patient.code)
+    sample = Sample.objects.create(patient=patient, code="again")
+    niches, prediction = list(Niche.objects.filter(slide=other)), Prediction.objects.get(slide=other, kind="niche set")
+    other.pk, other.sample, other.working_sha256 = None, sample, "another scan"
+    other.save()
+    prediction.pk, prediction.slide, prediction.patient = None, other, patient
+    prediction.save()
+    for niche in niches:
+        niche.pk, niche.slide, niche.prediction = None, other, prediction
+        niche.save()
+    found = similar_cases(manager, query, k=5)
+    assert [hit.patient.code for hit in found.hits] == before and found.n_candidates == 6
