@@ -38,8 +38,8 @@ def current() -> Context:
 
 
 def serving() -> bool:
-    """Whether a request is being served (and so `current` has an answer)."""
-    return flask.has_request_context()
+    """Whether a request of a person is being served (and so `current` has an answer)."""
+    return flask.has_request_context() and ENVIRON in flask.request.environ
 
 
 class FramedDash(Dash):
@@ -56,6 +56,16 @@ class FramedDash(Dash):
 def _addressed(text: str, prefix: str) -> str:
     """The text with the object's address in place of the placeholder, as it stands in HTML and as Dash writes it in JSON."""
     return text.replace(PLACEHOLDER, prefix).replace(PLACEHOLDER.replace("/", "\\u002f"), prefix)
+
+
+def warmed_up(app: FramedDash) -> FramedDash:
+    """The application after a first request of our own.
+
+    Dash registers its libraries and callbacks during its first request and takes the others in meanwhile: on a fresh server a page's
+    scripts, asked for at once, would be answered with "not a registered library".
+    """
+    app.server.test_client().get("/_favicon.ico")
+    return app
 
 
 def make_app(name: str) -> FramedDash:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import io
 import json
+import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Any
 
 from django.http import HttpRequest, HttpResponse
@@ -20,7 +20,7 @@ from django.views.decorators.http import require_http_methods
 from frontend.pages.access import signed_in
 from tissueboard.errors import Code, NotVisible, TissueboardError
 
-from .app import ENVIRON, Context
+from .app import ENVIRON, Context, warmed_up
 
 MAX_BODY_BYTES = 256 * 1024
 CALLBACK_PATH = "_dash-update-component"
@@ -53,10 +53,17 @@ def _cohort(user: Any, object_id: int) -> Any:
 VIEWS = {"km": View("dash", "cohort_id", _cohort, _km)}
 
 
-@lru_cache(maxsize=len(VIEWS))
+_apps: dict[str, Any] = {}
+_building = threading.Lock()
+
+
 def app_of(view: str) -> Any:
-    """The application of a view, built once per process; it holds no user and no object."""
-    return VIEWS[view].build()
+    """The application of a view, built once per process; it holds no user and no object. Nobody gets it before it is ready."""
+    if view not in _apps:
+        with _building:
+            if view not in _apps:
+                _apps[view] = warmed_up(VIEWS[view].build())
+    return _apps[view]
 
 
 @signed_in

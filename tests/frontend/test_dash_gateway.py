@@ -161,3 +161,31 @@ def test_parallel_callbacks_each_see_their_own_inputs_and_cohort(people):
 
     with ThreadPoolExecutor(6) as pool:
         assert not [wrong for wrong in pool.map(ask, range(18)) if wrong]
+
+
+def test_a_fresh_process_serves_scripts_before_any_page(people):
+    """Another process drew the page: this one's very first requests are its scripts, all at once (they were 500 once)."""
+    import re
+    import threading
+
+    from frontend.dash import gateway
+
+    url = reverse("dash", args=[people.lung.cohort.pk])
+    client = people.client("viewer")
+    scripts = re.findall(r'src="([^"]*_dash-component-suites[^"]*)"', client.get(url).content.decode())
+    assert len(scripts) > 5
+    gateway._apps.clear()
+    app = gateway.app_of("km")
+    answers = []
+    start = threading.Barrier(len(scripts))
+
+    def ask(path: str) -> None:
+        start.wait()
+        answers.append(app.server.test_client().get("/" + path.split("?", maxsplit=1)[0].removeprefix(url)).status_code)
+
+    threads = [threading.Thread(target=ask, args=(path,)) for path in scripts]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert answers == [200] * len(scripts)
