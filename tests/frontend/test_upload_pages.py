@@ -144,3 +144,11 @@ def test_no_page_hints_at_an_option_of_the_command_line(people, words):
     assert "--mpp" not in text and "Give the µm per pixel when you send the slide again" in text
     Import.objects.filter(pk=people.lung.import_.pk).update(facts={"slide": people.lung.waiting.pk})
     assert "Give the µm per pixel on the page of the slide" in words(people.client("contributor").get(url))
+
+
+def test_the_form_says_beforehand_that_a_simulated_cohort_takes_no_real_slide(people):
+    url = reverse("upload_slide", args=[people.lung.cohort.pk])
+    assert "a real slide is refused here" not in people.client("contributor").get(url).content.decode()
+    people.lung.cohort.simulated = True
+    people.lung.cohort.save()
+    assert "a real slide is refused here" in people.client("contributor").get(url).content.decode()
