@@ -115,6 +115,7 @@ def measure(with_tests: bool) -> list[tuple[str, str]]:
             done = subprocess.run(["make", "test"], check=False, cwd=clone, capture_output=True, text=True)
             last = done.stdout.strip().splitlines()[-1] if done.stdout.strip() else done.stderr[-200:]
             rows.append(("`make test`", f"{time.monotonic() - began:.0f} s: {last.strip('= ')}"))
+            rows += [("", line) for line in done.stdout.splitlines() if line.startswith(("FAILED", "ERROR"))]
     return rows
 
 
@@ -139,8 +140,9 @@ def case_cost(clone: Path, home: Path) -> list[tuple[str, str]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--tests", action="store_true", help="Also run and time `make test` in the clone.")
-    rows = measure(parser.parse_args().tests)
+    options = parser.parse_args()
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=ROOT, capture_output=True, text=True, check=True).stdout.strip()
+    rows = measure(options.tests)
     machine = f"{os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}, no GPU used"
     lines = [
         "# First run",
