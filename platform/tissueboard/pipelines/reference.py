@@ -15,6 +15,7 @@ from tissueboard.jobs.models import Job
 from tissueboard.jobs.services import enqueue
 from tissueboard.model_registry.models import ModelVersion
 from tissueboard.slides.models import Slide
+from tissueboard.slides.tiling import input_key
 
 STAGES = ("maps", "references", "niches")
 
@@ -74,4 +75,4 @@ def _niches(cohorts: list[Cohort], name: str) -> list[Job]:
 
 def _on_slide(kind: str, slide: Slide, version: ModelVersion) -> Job:
     cohort = slide.sample.patient.cohort
-    return enqueue(None, kind, {"slide": slide.pk, "version": version.pk}, cohorts=[cohort], key=slide.working_sha256)
+    return enqueue(None, kind, {"slide": slide.pk, "version": version.pk}, cohorts=[cohort], key=input_key(slide))

@@ -14,6 +14,7 @@ from tissueboard.jobs.services import enqueue
 from tissueboard.model_registry.models import ModelVersion
 from tissueboard.model_registry.selectors import current_version, versions_for
 from tissueboard.slides.models import Slide
+from tissueboard.slides.tiling import input_key
 
 from .declared import PIPELINES, Step
 from .errors import UnknownPipeline
@@ -88,7 +89,7 @@ def run_pipeline(user: Any, name: str, *, slides: Iterable[Slide]) -> list[Job]:
             subject = {"slide": slide.pk} if p.step.per == "slide" else {"patient": patient.pk, "slide": slide.pk}
             needs = [made[kind] for kind in p.step.needs if kind in made]
             made[p.step.kind] = enqueue(
-                user, p.step.kind, {**subject, "version": p.version.pk}, cohorts=[patient.cohort], needs=needs, key=slide.working_sha256
+                user, p.step.kind, {**subject, "version": p.version.pk}, cohorts=[patient.cohort], needs=needs, key=input_key(slide)
             )
         record(user, f"run pipeline {name}"[:40], slide, cohort_id=patient.cohort_id, patient_code=patient.code)
         jobs += made.values()

@@ -10,6 +10,7 @@ from tissueboard.intake.services import import_slide
 from tissueboard.jobs.context import Done, JobContext, OutputSpec
 from tissueboard.jobs.errors import JobRefused
 from tissueboard.slides.models import Slide
+from tissueboard.slides.tiling import grid_of, open_working
 from tissueboard.store import store
 
 SOURCE = "simulator"
@@ -92,12 +93,9 @@ def _write_assay(slide: Slide, person: Any, config: Any) -> tuple[str, str]:
     import pandas as pd
 
     from ml.simulate import tile_labels
-    from ml.slides.grid import tile_grid
-    from ml.slides.reader import open_slide
-    from ml.slides.tissue import tissue_mask
 
-    with open_slide(store.path(slide.working_key), mpp=slide.mpp) as opened:
-        grid = tile_grid(tissue_mask(opened), opened, tile_um=TILE_UM, step_um=TILE_UM)
+    with open_working(slide) as opened:
+        grid = grid_of(slide, opened, TILE_UM)
     labels = tile_labels(person.tissue, grid, config)
     table = pd.DataFrame(labels.values, columns=list(labels.markers))
     table.insert(0, "y", grid.xy[:, 1])

@@ -10,6 +10,7 @@ from tissueboard.jobs.errors import JobRefused
 from tissueboard.model_registry.models import ModelVersion
 from tissueboard.model_registry.services import choose_fold, weights_path
 from tissueboard.slides.models import Slide
+from tissueboard.slides.tiling import grid_of, open_working
 from tissueboard.store import store
 
 from .models import Prediction
@@ -84,15 +85,12 @@ class _Infer:
         import numpy as np
 
         from ml.hex.predict import infer
-        from ml.slides.grid import tile_grid
         from ml.slides.morphology import stain_scale, tile_morphology
-        from ml.slides.reader import open_slide
-        from ml.slides.tissue import tissue_mask
 
         config = self.weights.config
         parts: dict[str, list[Any]] = {"features": [], "values": [], "out_of_range": [], MORPHOLOGY: []}
-        with open_slide(store.path(self.source.slide.working_key), mpp=self.source.slide.mpp) as slide:
-            grid = tile_grid(tissue_mask(slide), slide, tile_um=config.tile_um, step_um=config.tile_um)
+        with open_working(self.source.slide) as slide:
+            grid = grid_of(self.source.slide, slide, config.tile_um)
             if not len(grid):
                 raise JobRefused(
                     "NO_TISSUE", f"No tile of {config.tile_um:g} um has enough tissue.", "Check the slide; it may be empty or too small."
