@@ -1,4 +1,7 @@
-"""View tiles of a slide in the Deep Zoom scheme that OpenSeadragon reads, and a cache of open slides for the server."""
+"""View tiles of a slide in the Deep Zoom scheme that OpenSeadragon reads, and a cache of open slides for the server.
+
+A slide whose own tiles are Deep Zoom tiles is given out as it is (ml.slides.view_tiles); of any other one OpenSlide's tiles are encoded.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +15,7 @@ from openslide.deepzoom import DeepZoomGenerator
 
 from ml.slides.findings import FindingCode, SlideError
 from ml.slides.reader import Slide, open_slide
+from ml.slides.view_tiles import StoredTiles, not_there, stored_tiles, unreadable
 
 JPEG_QUALITY = 80
 OPEN_SLIDES = 24
@@ -44,27 +48,15 @@ class DeepZoom:
     def tile(self, level: int, col: int, row: int) -> bytes:
         """JPEG bytes of one tile. Errors: SlideError TILE_NOT_THERE (no such tile), TILE_UNREADABLE (damaged file)."""
         if not 0 <= level < self.level_count:
-            raise SlideError(
-                FindingCode.TILE_NOT_THERE, f"There is no level {level}.", f"Levels are 0 to {self.level_count - 1}.", f"level {level}"
-            )
+            raise not_there(level, col, row, self.level_count, None)
         cols, rows = self.generator.level_tiles[level]
         if not (0 <= col < cols and 0 <= row < rows):
-            raise SlideError(
-                FindingCode.TILE_NOT_THERE,
-                f"Level {level} has no tile in column {col}, row {row}.",
-                f"It has columns 0 to {cols - 1} and rows 0 to {rows - 1}.",
-                f"level {level}, column {col}, row {row}",
-            )
+            raise not_there(level, col, row, self.level_count, (cols, rows))
         try:
             picture = self.generator.get_tile(level, (col, row))
         except Exception as error:
             self.broken = True
-            raise SlideError(
-                FindingCode.TILE_UNREADABLE,
-                f"The picture cannot be decoded here ({error}).",
-                "The working slide is damaged: make it again from the original.",
-                f"level {level}, column {col}, row {row}",
-            ) from error
+            raise unreadable(error, level, col, row) from error
         out = io.BytesIO()
         picture.save(out, "JPEG", quality=JPEG_QUALITY, icc_profile=None)
         return out.getvalue()
@@ -80,10 +72,10 @@ class SlideCache:
     def __init__(self, capacity: int = OPEN_SLIDES) -> None:
         self.capacity = capacity
         self._lock = threading.Lock()
-        self._open: OrderedDict[tuple[str, int, int], DeepZoom] = OrderedDict()
+        self._open: OrderedDict[tuple[str, int, int], DeepZoom | StoredTiles] = OrderedDict()
         self._decoded = OpenSlideCache(TILE_CACHE_BYTES)
 
-    def __call__(self, path: str | Path) -> DeepZoom:
+    def __call__(self, path: str | Path) -> DeepZoom | StoredTiles:
         """The open slide with its Deep Zoom pyramid. Errors as ml.slides.reader.open_slide."""
         path = Path(path)
         try:
@@ -96,9 +88,7 @@ class SlideCache:
             if known is not None and not known.broken:
                 self._open.move_to_end(key)
                 return known
-        slide = open_slide(path)
-        slide.osr.set_cache(self._decoded)
-        fresh = DeepZoom(slide)
+        fresh = stored_tiles(path) or self._encoded(path)
         with self._lock:
             kept = self._open.get(key)
             if kept is None or kept.broken:
@@ -107,6 +97,11 @@ class SlideCache:
             while len(self._open) > self.capacity:
                 self._open.popitem(last=False)
         return kept
+
+    def _encoded(self, path: Path) -> DeepZoom:
+        slide = open_slide(path)
+        slide.osr.set_cache(self._decoded)
+        return DeepZoom(slide)
 
     def __len__(self) -> int:
         return len(self._open)

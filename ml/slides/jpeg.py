@@ -37,6 +37,41 @@ def clean_jpeg(data: bytes) -> bytes | None:
     return b"".join([*kept, b"\xff\xd9"]) if position + 2 <= len(data) and data[position : position + 2] == b"\xff\xd9" else None
 
 
+def whole_jpeg(stream: bytes, tables: bytes | None, rgb: bool) -> bytes | None:
+    """A TIFF tile as a JPEG file that browsers show right: its tables put in, its colour space stated; None if it is no JPEG.
+
+    tables: the TIFF's JPEGTables (a tables-only stream) or None for a whole stream. rgb: the samples are RGB (TIFF photometric 2),
+    otherwise YCbCr (6). Neither is guessed: what the stream itself says about colour (JFIF, Adobe) is replaced, as OpenSlide and
+    libtiff go by the TIFF's tag. Nothing is decoded. Adobe's APP14: Adobe Technical Note 5116, section 18.
+    """
+    own = _segments(stream)
+    shared = b"" if tables is None else _segments(tables)
+    if own is None or shared is None:
+        return None
+    return (_ADOBE_RGB if rgb else _ADOBE_YCBCR) + shared + own
+
+
+_ADOBE = b"\xff\xd8\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
+_ADOBE_RGB, _ADOBE_YCBCR = _ADOBE + b"\x00", _ADOBE + b"\x01"
+
+
+def _segments(data: bytes) -> bytes | None:
+    """What follows the start marker, without APPn and comments; of a tables-only stream without its end marker."""
+    if data[:2] != b"\xff\xd8":
+        return None
+    kept, position = [], 2
+    while position + 4 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if marker == SCAN:
+            kept.append(data[position:])
+            return b"".join(kept)
+        end = position + 2 + ((data[position + 2] << 8) | data[position + 3])
+        if not (0xE0 <= marker <= 0xEF or marker == 0xFE):
+            kept.append(data[position:end])
+        position = end
+    return b"".join(kept) if data[position : position + 2] == b"\xff\xd9" else None
+
+
 def _scan(data: bytes, start: int) -> bytes | None:
     """Entropy-coded bytes up to and with the end marker (inside them 0xFF is followed by 0x00 or a restart marker)."""
     position = start

@@ -1,4 +1,7 @@
-"""Halving a picture again and again while it streams past, in memory that grows with its width only."""
+"""Halving a picture again and again while it streams past, in memory that grows with its width only.
+
+Every side is halved and rounded up, as Deep Zoom does it, so that a viewer can be given the tiles of the file as they are.
+"""
 
 from __future__ import annotations
 
@@ -17,16 +20,16 @@ SMALLEST = 512  # the last level is not larger than this on its longer side
 class PyramidLevel:
     """One level below the base. Takes rows, keeps their halves as JPEG tiles in a temporary file and hands them to the next level."""
 
-    def __init__(self, width: int, height: int, quality: int) -> None:
-        self.width, self.height = width // 2, height // 2
+    def __init__(self, width: int, height: int, quality: int, tile: int = TILE) -> None:
+        self.width, self.height = -(-width // 2), -(-height // 2)
         self.quality = quality
+        self.tile = tile
         self.tile_bytes: list[int] = []
         self._spool: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 closed by close()
         self._rows: list[NDArray[np.uint8]] = []
         self._pending = 0
         self._odd: NDArray[np.uint8] | None = None
-        smaller = max(self.width, self.height) > SMALLEST and min(self.width, self.height) >= 2
-        self.next = PyramidLevel(self.width, self.height, quality) if smaller else None
+        self.next = PyramidLevel(self.width, self.height, quality, tile) if max(self.width, self.height) > SMALLEST else None
 
     def push(self, rows: NDArray[np.uint8]) -> None:
         """Take rows (h, width of the level above, 3) uint8 from top to bottom, any h."""
@@ -38,8 +41,10 @@ class PyramidLevel:
             self._keep(halve(rows[:even]))
 
     def finish(self) -> None:
-        """No more rows: write the last, partly filled tile row. An odd last row is dropped, as every halving does."""
-        self._odd = None
+        """No more rows: an odd last one is halved alone, and the last, partly filled tile row is written."""
+        if self._odd is not None:
+            self._keep(halve(self._odd))
+            self._odd = None
         if self._pending:
             self._encode(np.concatenate(self._rows))
             self._rows, self._pending = [], 0
@@ -67,29 +72,30 @@ class PyramidLevel:
             self.next.push(rows)
         self._rows.append(rows)
         self._pending += len(rows)
-        if self._pending >= TILE:
+        if self._pending >= self.tile:
             stack = np.concatenate(self._rows)
-            while len(stack) >= TILE:
-                self._encode(stack[:TILE])
-                stack = stack[TILE:]
+            while len(stack) >= self.tile:
+                self._encode(stack[: self.tile])
+                stack = stack[self.tile :]
             self._rows, self._pending = ([stack.copy()], len(stack)) if len(stack) else ([], 0)
 
     def _encode(self, rows: NDArray[np.uint8]) -> None:
-        for tile in encode_row(rows, self.quality):
+        for tile in encode_row(rows, self.quality, self.tile):
             self.tile_bytes.append(self._spool.write(tile))
 
 
 def halve(rows: NDArray[np.uint8]) -> NDArray[np.uint8]:
-    """(h, w, 3) uint8 with even h -> (h/2, w//2, 3): the mean of every 2 x 2 pixels; an odd last column is dropped."""
-    rows = rows[:, : rows.shape[1] // 2 * 2].astype(np.uint16)
-    total = rows[0::2, 0::2] + rows[0::2, 1::2] + rows[1::2, 0::2] + rows[1::2, 1::2]
+    """(h, w, 3) uint8 -> (ceil(h/2), ceil(w/2), 3): the mean of every 2 x 2 pixels; an odd last row or column is its own neighbour."""
+    height, width = rows.shape[:2]
+    even = np.pad(rows, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge").astype(np.uint16)
+    total = even[0::2, 0::2] + even[0::2, 1::2] + even[1::2, 0::2] + even[1::2, 1::2]
     return ((total + 2) >> 2).astype(np.uint8)
 
 
-def encode_row(rows: NDArray[np.uint8], quality: int) -> Iterator[bytes]:
-    """JPEG tiles of TILE x TILE (YCbCr, 4:2:0) of one tile row (h <= TILE, w, 3); edges are padded with their last pixel."""
+def encode_row(rows: NDArray[np.uint8], quality: int, tile: int = TILE) -> Iterator[bytes]:
+    """JPEG tiles of tile x tile (YCbCr, 4:2:0) of one tile row (h <= tile, w, 3); edges are padded with their last pixel."""
     height, width = rows.shape[:2]
-    padded = np.pad(rows, ((0, TILE - height), (0, -width % TILE), (0, 0)), mode="edge")
-    for left in range(0, padded.shape[1], TILE):
-        tile = np.ascontiguousarray(padded[:, left : left + TILE])
-        yield bytes(imagecodecs.jpeg8_encode(tile, level=quality, colorspace="rgb", outcolorspace="ycbcr", subsampling="420"))
+    padded = np.pad(rows, ((0, tile - height), (0, -width % tile), (0, 0)), mode="edge")
+    for left in range(0, padded.shape[1], tile):
+        part = np.ascontiguousarray(padded[:, left : left + tile])
+        yield bytes(imagecodecs.jpeg8_encode(part, level=quality, colorspace="rgb", outcolorspace="ycbcr", subsampling="420"))

@@ -24,9 +24,10 @@ from ml.slides.check import IDENTIFYING_PROPERTIES
 from ml.slides.files import sha256_file, whole_file
 from ml.slides.findings import FindingCode, SlideError
 from ml.slides.jpeg import clean_jpeg
-from ml.slides.pyramid import TILE, PyramidLevel, encode_row
+from ml.slides.pyramid import SMALLEST, TILE, PyramidLevel, encode_row
 from ml.slides.reader import Slide, open_slide
 from ml.slides.unopened import patient_tags
+from ml.slides.view_tiles import TILE_SIDES
 
 QUALITY = 90
 COMPARED_PER_SIDE = 5
@@ -214,7 +215,9 @@ def _write(
     import tifffile
 
     _, _, width, height = box
-    pyramid = PyramidLevel(width, height, QUALITY) if max(width, height) > 2 * TILE and min(width, height) >= 2 else None
+    # All levels have the tiles of level 0, so that the viewer can be given them as they are.
+    side = base.tile if TILE_SIDES[0] <= base.tile <= TILE_SIDES[1] else TILE
+    pyramid = PyramidLevel(width, height, QUALITY, side) if max(width, height) > SMALLEST else None
     common: dict[str, Any] = {"dtype": np.uint8, "compression": "jpeg", "metadata": None, "software": False, "resolutionunit": "CENTIMETER"}
     try:
         with tifffile.TiffWriter(part, bigtiff=True) as writer:
@@ -230,7 +233,7 @@ def _write(
                 writer.write(
                     level.tiles(),
                     shape=(level.height, level.width, 3),
-                    tile=(TILE, TILE),
+                    tile=(side, side),
                     subfiletype=1,
                     resolution=(resolution[0] / scale, resolution[1] / scale),
                     **common,

@@ -134,7 +134,7 @@ def test_names_are_found_in_any_order_case_and_encoding(tmp_path, text, code):
 
 
 @settings(max_examples=30, deadline=None)
-@given(width=st.integers(2, 700), height=st.integers(2, 700), strip=st.integers(1, 300))
+@given(width=st.integers(1, 700), height=st.integers(1, 700), strip=st.integers(1, 300))
 def test_a_streamed_level_is_the_halved_picture(width, height, strip):
     picture = np.random.default_rng(width).integers(0, 256, (height, width, 3), dtype=np.uint8)
     level = PyramidLevel(width, height, 90)
@@ -144,7 +144,8 @@ def test_a_streamed_level_is_the_halved_picture(width, height, strip):
         level.push(picture[top : top + strip])
     level.finish()
     level.close()
-    assert np.array_equal(np.concatenate(seen), halve(picture[: height // 2 * 2]))
+    assert np.array_equal(np.concatenate(seen), halve(picture))
+    assert np.concatenate(seen).shape == (-(-height // 2), -(-width // 2), 3), "Deep Zoom rounds up"
     assert all(len(rows) == 256 for rows in seen[:-1])
 
 
