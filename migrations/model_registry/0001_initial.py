@@ -5,66 +5,86 @@ from django.db import migrations, models
 
 
 class Migration(migrations.Migration):
-
     initial = True
 
     dependencies = [
-        ('cohorts', '0001_initial'),
+        ("cohorts", "0001_initial"),
     ]
 
     operations = [
         migrations.CreateModel(
-            name='ModelVersion',
+            name="ModelVersion",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('family', models.CharField(help_text='A name in ml.families.FAMILIES.', max_length=40)),
-                ('name', models.CharField(max_length=80)),
-                ('label', models.CharField(choices=[('released', 'Released'), ('trained here', 'Trained Here'), ('trained on simulated tissue', 'Simulated'), ('untrained', 'Untrained')], max_length=32)),
-                ('config', models.JSONField()),
-                ('key', models.CharField(help_text='Folder of weights in the store.', max_length=255)),
-                ('sha256', models.CharField(max_length=64)),
-                ('pitch_um', models.FloatField(blank=True, null=True)),
-                ('panel', models.JSONField(blank=True, default=list, help_text='Names of its outputs, in order.')),
-                ('metrics', models.JSONField(blank=True, default=dict)),
-                ('provenance', models.JSONField()),
-                ('licence', models.CharField(max_length=80)),
-                ('pretraining_overlap', models.CharField(default='unknown', max_length=8)),
-                ('is_current', models.BooleanField(default=True, help_text='The one that pipelines use for its family and cohorts.')),
-                ('created_at', models.DateTimeField(auto_now_add=True)),
-                ('cohorts', models.ManyToManyField(blank=True, related_name='model_versions', to='cohorts.cohort')),
-                ('parents', models.ManyToManyField(blank=True, related_name='children', to='model_registry.modelversion')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("family", models.CharField(help_text="A name in ml.families.FAMILIES.", max_length=40)),
+                ("name", models.CharField(max_length=80)),
+                (
+                    "label",
+                    models.CharField(
+                        choices=[
+                            ("released", "Released"),
+                            ("trained here", "Trained Here"),
+                            ("trained on simulated tissue", "Simulated"),
+                            ("untrained", "Untrained"),
+                        ],
+                        max_length=32,
+                    ),
+                ),
+                ("config", models.JSONField()),
+                ("key", models.CharField(help_text="Folder of weights in the store.", max_length=255)),
+                ("sha256", models.CharField(max_length=64)),
+                ("pitch_um", models.FloatField(blank=True, null=True)),
+                ("panel", models.JSONField(blank=True, default=list, help_text="Names of its outputs, in order.")),
+                ("metrics", models.JSONField(blank=True, default=dict)),
+                ("provenance", models.JSONField()),
+                ("licence", models.CharField(max_length=80)),
+                ("pretraining_overlap", models.CharField(default="unknown", max_length=8)),
+                ("is_current", models.BooleanField(default=True, help_text="The one that pipelines use for its family and cohorts.")),
+                ("created_at", models.DateTimeField(auto_now_add=True)),
+                ("cohorts", models.ManyToManyField(blank=True, related_name="model_versions", to="cohorts.cohort")),
+                ("parents", models.ManyToManyField(blank=True, related_name="children", to="model_registry.modelversion")),
             ],
             options={
-                'ordering': ['family', '-created_at'],
+                "ordering": ["family", "-created_at"],
             },
         ),
         migrations.CreateModel(
-            name='Member',
+            name="Member",
             fields=[
-                ('id', models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name='ID')),
-                ('fold', models.PositiveSmallIntegerField()),
-                ('patient_hash', models.CharField(max_length=64)),
-                ('version', models.ForeignKey(on_delete=django.db.models.deletion.CASCADE, related_name='members', to='model_registry.modelversion')),
+                ("id", models.BigAutoField(auto_created=True, primary_key=True, serialize=False, verbose_name="ID")),
+                ("fold", models.PositiveSmallIntegerField()),
+                ("patient_hash", models.CharField(max_length=64)),
+                (
+                    "version",
+                    models.ForeignKey(
+                        on_delete=django.db.models.deletion.CASCADE, related_name="members", to="model_registry.modelversion"
+                    ),
+                ),
             ],
         ),
         migrations.AddConstraint(
-            model_name='modelversion',
-            constraint=models.UniqueConstraint(fields=('family', 'name'), name='one_version_per_name'),
+            model_name="modelversion",
+            constraint=models.UniqueConstraint(fields=("family", "name"), name="one_version_per_name"),
         ),
         migrations.AddConstraint(
-            model_name='modelversion',
-            constraint=models.CheckConstraint(condition=models.Q(('label__in', ('released', 'trained here', 'trained on simulated tissue', 'untrained'))), name='model_label_known'),
+            model_name="modelversion",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("label__in", ("released", "trained here", "trained on simulated tissue", "untrained"))),
+                name="model_label_known",
+            ),
         ),
         migrations.AddConstraint(
-            model_name='modelversion',
-            constraint=models.CheckConstraint(condition=models.Q(('pretraining_overlap__in', ('yes', 'no', 'unknown'))), name='overlap_known'),
+            model_name="modelversion",
+            constraint=models.CheckConstraint(
+                condition=models.Q(("pretraining_overlap__in", ("yes", "no", "unknown"))), name="overlap_known"
+            ),
         ),
         migrations.AddIndex(
-            model_name='member',
-            index=models.Index(fields=['version', 'patient_hash'], name='model_regis_version_28cfa1_idx'),
+            model_name="member",
+            index=models.Index(fields=["version", "patient_hash"], name="model_regis_version_28cfa1_idx"),
         ),
         migrations.AddConstraint(
-            model_name='member',
-            constraint=models.UniqueConstraint(fields=('version', 'fold', 'patient_hash'), name='a_fold_sees_a_patient_once'),
+            model_name="member",
+            constraint=models.UniqueConstraint(fields=("version", "fold", "patient_hash"), name="a_fold_sees_a_patient_once"),
         ),
     ]

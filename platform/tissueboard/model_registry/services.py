@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,8 +59,18 @@ def hash_of(patient: Patient) -> str:
 
 
 @transaction.atomic
-def register(new: NewVersion, *, cohorts: Iterable[Cohort], parents: Iterable[ModelVersion] = ()) -> ModelVersion:
-    """Registers a version with its membership and makes it the current one of its family on exactly these cohorts."""
+def register(
+    new: NewVersion,
+    *,
+    cohorts: Iterable[Cohort],
+    parents: Iterable[ModelVersion] = (),
+    user: Any = None,
+    replaces: Callable[[ModelVersion], bool] = lambda older: True,
+) -> ModelVersion:
+    """Registers a version with its membership and makes it the current one of its family on exactly these cohorts.
+
+    replaces: which of those that were current it takes the place of (encoders of different names stay in use side by side).
+    """
     cohorts, parents = list(cohorts), list(parents)
     if ModelVersion.objects.filter(family=new.family, name=new.name).exists():
         raise TissueboardError(
@@ -69,7 +79,7 @@ def register(new: NewVersion, *, cohorts: Iterable[Cohort], parents: Iterable[Mo
     older = ModelVersion.objects.filter(family=new.family, is_current=True)
     ids = {c.pk for c in cohorts}
     for version in older.prefetch_related("cohorts"):
-        if {c.pk for c in version.cohorts.all()} == ids:
+        if {c.pk for c in version.cohorts.all()} == ids and replaces(version):
             version.is_current = False
             version.save(update_fields=["is_current"])
     version = ModelVersion.objects.create(
@@ -91,7 +101,7 @@ def register(new: NewVersion, *, cohorts: Iterable[Cohort], parents: Iterable[Mo
     Member.objects.bulk_create(
         Member(version=version, fold=fold, patient_hash=digest) for fold, digests in new.members.items() for digest in set(digests)
     )
-    record(None, "register model", version, cohort_id=cohorts[0].pk if len(cohorts) == 1 else None)
+    record(user, "register model", version, cohort_id=cohorts[0].pk if len(cohorts) == 1 else None)
     return version
 
 

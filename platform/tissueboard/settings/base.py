@@ -99,6 +99,8 @@ STATIC_ROOT = HOME / "staticfiles"
 WHITENOISE_USE_FINDERS = True
 # Files of slides, maps and weights (ARCHITECTURE, Where bytes live).
 STORE_ROOT = HOME / "store"
+# Where a person puts weight files that were trained elsewhere: one folder per encoder.
+WEIGHTS_ROOT = HOME / "weights"
 # Largest file that one browser upload may hold, in bytes.
 UPLOAD_MAX_BYTES = whole("UPLOAD_MAX_BYTES", 8 * 2**30)
 FILE_UPLOAD_TEMP_DIR = None

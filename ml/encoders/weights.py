@@ -1,0 +1,98 @@
+"""Weight files: where they are looked for, how they are read, and what is said when they are not there. Torch is imported late."""
+
+from __future__ import annotations
+
+import os
+import re
+import shutil
+from hashlib import sha256
+from pathlib import Path
+from typing import Any
+
+from ml.encoders.spec import EncoderError, EncoderSpec, WeightsMismatch, WeightsMissing
+
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
+
+
+def weights_folder(spec: EncoderSpec, root: Path | None = None) -> Path:
+    """Where a person puts this encoder's file: `<root>/<encoder>/`; root None: `$TISSUEBOARD_HOME/weights`."""
+    home = Path(os.environ.get("TISSUEBOARD_HOME") or Path(__file__).resolve().parents[2] / "var")
+    return (root or home / "weights") / folder_name(spec.name)
+
+
+def folder_name(name: str) -> str:
+    """An encoder's name as a folder's: `timm:vit_small_patch16_224` has a colon, which no file system likes."""
+    return re.sub(r"[^A-Za-z0-9._-]", "-", name)
+
+
+def missing(spec: EncoderSpec, sentence: str, root: Path | None = None) -> WeightsMissing:
+    """The refusal that says what to accept, and where to put which file."""
+    terms = f"Accept the terms at {spec.repo}" if spec.gated else f"Get {spec.weights_source}"
+    place = f"put {spec.file or 'the file'} into {weights_folder(spec, root)}/"
+    licence = f"Its licence is {spec.licence}."
+    hint = f"{terms}, then {place} or set a token. {licence}" if spec.gated else f"{terms}, and {place}. {licence}"
+    return WeightsMissing("weights_gated" if spec.gated else "weights_missing", sentence, hint if spec.repo else "Name the file.")
+
+
+def local_weights(spec: EncoderSpec, root: Path | None = None) -> Path | None:
+    """The file in the encoder's weights folder: the released name first, else the only weight file there; None where there is none.
+
+    EncoderError("weights_ambiguous") when several files lie there and none has the released name.
+    """
+    folder = weights_folder(spec, root)
+    released = folder / Path(spec.file).name if spec.file else None
+    if released is not None and released.is_file():
+        return released
+    found = sorted(p for p in folder.glob("*") if p.suffix in SUFFIXES) if folder.is_dir() else []
+    if len(found) > 1:
+        names = ", ".join(p.name for p in found)
+        raise EncoderError("weights_ambiguous", f"The folder {folder} holds several weight files: {names}.", "Leave one of them there.")
+    return found[0] if found else None
+
+
+def read_tensors(spec: EncoderSpec, path: Path) -> dict[str, Any]:
+    """Name -> tensor of a .safetensors or .bin/.pth file (tensors only, pickled code is never run). WeightsMissing, WeightsMismatch."""
+    if not path.is_file():
+        raise missing(spec, f"The weight file {path.name} of encoder {spec.name} is not there.")
+    try:
+        if path.suffix == ".safetensors":
+            from safetensors.torch import load_file
+
+            return load_file(path)
+        import torch
+
+        return dict(torch.load(path, map_location="cpu", weights_only=True))
+    except Exception as error:  # every reader has its own exceptions; what a person needs is the same for all of them
+        raise WeightsMismatch("weights_unreadable", f"The weight file {path.name} cannot be read as tensors.", "Fetch it again.") from error
+
+
+def file_sha256(path: Path) -> str:
+    """SHA-256 of a file, read in blocks."""
+    digest = sha256()
+    with path.open("rb") as handle:
+        while block := handle.read(1 << 20):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def find_weights(spec: EncoderSpec, given: Path | None, root: Path | None = None) -> Path | None:
+    """The weight file to use: the one given, else the one in the weights folder. None only for an encoder that needs none."""
+    if given is not None:
+        return given
+    if not spec.needs_weights:
+        return None
+    found = local_weights(spec, root)
+    if found is None:
+        raise missing(spec, f"The weights of encoder {spec.name} are not here.", root)
+    return found
+
+
+def write_safetensors(spec: EncoderSpec, source: Path, target: Path) -> None:
+    """The same tensors as safetensors: a file that is one already is copied, another is read (tensors only) and written anew."""
+    if source.suffix == ".safetensors":
+        shutil.copyfile(source, target)
+        return
+    from safetensors.torch import save_file
+
+    # safetensors refuses tensors that share memory; a released file may hold the same one under two names
+    save_file({name: tensor.contiguous().clone() for name, tensor in read_tensors(spec, source).items()}, target)
