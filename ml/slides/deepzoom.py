@@ -13,9 +13,10 @@ from pathlib import Path
 from openslide import OpenSlideCache
 from openslide.deepzoom import DeepZoomGenerator
 
+from ml.slides.colour_profile import SrgbTiles, profile_of
 from ml.slides.findings import FindingCode, SlideError
 from ml.slides.reader import Slide, open_slide
-from ml.slides.view_tiles import StoredTiles, not_there, stored_tiles, unreadable
+from ml.slides.view_tiles import StoredTiles, not_there, serials, stored_tiles, unreadable
 
 JPEG_QUALITY = 80
 OPEN_SLIDES = 24
@@ -28,6 +29,8 @@ class DeepZoom:
     def __init__(self, slide: Slide, tile_size: int = 254, overlap: int = 1) -> None:
         self.slide = slide
         self.generator = DeepZoomGenerator(slide.osr, tile_size=tile_size, overlap=overlap, limit_bounds=True)
+        self.profile = profile_of(slide.osr)
+        self.serial = next(serials)
         self.broken = False  # OpenSlide answers nothing more on a handle after its first failed read
 
     @property
@@ -74,6 +77,7 @@ class SlideCache:
         self._lock = threading.Lock()
         self._open: OrderedDict[tuple[str, int, int], DeepZoom | StoredTiles] = OrderedDict()
         self._decoded = OpenSlideCache(TILE_CACHE_BYTES)
+        self.srgb = SrgbTiles()
 
     def __call__(self, path: str | Path) -> DeepZoom | StoredTiles:
         """The open slide with its Deep Zoom pyramid. Errors as ml.slides.reader.open_slide."""

@@ -1,7 +1,7 @@
 """Sealed original -> working slide: a fresh tiled pyramidal TIFF that holds the pixels and the um per pixel and nothing else.
 
-No label, macro or thumbnail, no description, date, artist, scanner id, colour profile, DICOM or vendor field, no comment inside a
-JPEG tile. Baseline JPEG tiles of TIFF-based slides are copied without decoding; anything else is encoded anew and says so.
+No label, macro or thumbnail, no description, date, artist, scanner id, DICOM or vendor field, no text of the colour profile, no comment
+inside a JPEG tile. Baseline JPEG tiles of TIFF-based slides are copied without decoding; anything else is encoded anew and says so.
 
 As a command (`python -m ml.slides.scrub ORIGINAL TARGET [--mpp X]`) it prints the facts, or the error, as one line of JSON.
 """
@@ -21,6 +21,7 @@ import numpy as np
 import openslide
 
 from ml.slides.check import IDENTIFYING_PROPERTIES
+from ml.slides.colour_profile import profile_of, sanitised
 from ml.slides.files import sha256_file, whole_file
 from ml.slides.findings import FindingCode, SlideError
 from ml.slides.jpeg import clean_jpeg
@@ -42,6 +43,7 @@ class WorkingSlide:
     origin_px0: (x, y) of its first pixel on the original (formats with empty margins are cut to what was scanned).
     lossless: level 0 holds the original's own JPEG tiles. pixels: that, or how they were encoded, in words.
     removed: what the original carried and the working slide does not (names of fields, never their values).
+    colour_profile: it holds the scanner's ICC profile without its texts.
     """
 
     path: str
@@ -54,6 +56,7 @@ class WorkingSlide:
     lossless: bool
     pixels: str
     removed: list[str] = field(default_factory=list)
+    colour_profile: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """As plain JSON types."""
@@ -81,12 +84,14 @@ def make_working(
     with open_slide(path, mpp=mpp) as slide:
         stated = slide.need_mpp()
         x, y, width, height = _bounds(slide)
-        removed = _removed(slide)
+        raw = profile_of(slide.osr)
+        profile = None if raw is None else sanitised(raw)
+        removed = _removed(slide, profile is not None)
         copied = _copy_plan(slide) if (x, y) == (0, 0) and (width, height) == slide.size else None
         with whole_file(target) as part:
-            lossless = copied is not None and _write(part, slide, (x, y, width, height), stated, copied, progress) and _same(slide, part)
+            lossless = copied is not None and _write(part, slide, (x, y, width, height), stated, copied, profile, progress) and _same(slide, part)
             if not lossless:
-                _write(part, slide, (x, y, width, height), stated, _encode_plan(), progress)
+                _write(part, slide, (x, y, width, height), stated, _encode_plan(), profile, progress)
             levels = _verified_levels(part, (width, height), stated)
             digest = sha256_file(part)
     return WorkingSlide(
@@ -100,6 +105,7 @@ def make_working(
         lossless=lossless,
         pixels="the original's JPEG tiles, copied" if lossless else f"encoded anew as JPEG, quality {QUALITY}",
         removed=removed,
+        colour_profile=profile is not None,
     )
 
 
@@ -144,14 +150,14 @@ def _bounds(slide: Slide) -> tuple[int, int, int, int]:
     return x, y, min(width, slide.size[0] - x), min(height, slide.size[1] - y)
 
 
-def _removed(slide: Slide) -> list[str]:
+def _removed(slide: Slide, keeps_profile: bool) -> list[str]:
     """Names of what the working slide will not carry."""
     properties = slide.osr.properties
     fields = [key for key, value in properties.items() if value.strip() and key.lower().endswith(IDENTIFYING_PROPERTIES)]
     described = [key for key in ("openslide.comment", "tiff.ImageDescription", "tiff.Software") if properties.get(key, "").strip()]
     dicom = [f"dicom.{tag}" for tag in patient_tags(slide.path)] if slide.vendor == "dicom" else []
     images = [f"{name} image" for name in sorted(slide.osr.associated_images)]
-    profile = ["ICC profile"] if int(properties.get("openslide.icc-size", "0")) else []
+    profile = ["ICC profile: texts" if keeps_profile else "ICC profile"] if int(properties.get("openslide.icc-size", "0")) else []
     return sorted(set(fields + described + dicom)) + images + profile
 
 
@@ -209,7 +215,13 @@ class _NotCopiable(Exception):
 
 
 def _write(
-    part: Path, slide: Slide, box: tuple[int, int, int, int], mpp: float, base: _Base, progress: Callable[[float], None] | None
+    part: Path,
+    slide: Slide,
+    box: tuple[int, int, int, int],
+    mpp: float,
+    base: _Base,
+    profile: bytes | None,
+    progress: Callable[[float], None] | None,
 ) -> bool:
     """Write the whole TIFF in one pass over the original; False if a tile could not be copied."""
     import tifffile
@@ -224,7 +236,14 @@ def _write(
             resolution = (1e4 / mpp, 1e4 / mpp)
             rows = _stream(slide, box, base, pyramid, progress)
             writer.write(
-                rows, shape=(height, width, 3), tile=(base.tile, base.tile), subfiletype=0, resolution=resolution, **common, **base.options
+                rows,
+                shape=(height, width, 3),
+                tile=(base.tile, base.tile),
+                subfiletype=0,
+                resolution=resolution,
+                iccprofile=profile,
+                **common,
+                **base.options,
             )
             if pyramid:  # the writer asks for no item beyond the last, so the stream itself cannot end the pyramid
                 pyramid.finish()

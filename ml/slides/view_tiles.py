@@ -7,6 +7,7 @@ The few Deep Zoom levels below the smallest stored one are made once and kept in
 from __future__ import annotations
 
 import io
+import itertools
 import json
 import logging
 import os
@@ -32,6 +33,8 @@ TILE_SIDES = (128, 1024)  # a viewer asks for too many smaller tiles, and waits 
 SMALLEST_STORED = 2048  # px of the longer side of the smallest level; what lies below is made from it
 KEPT_SUFFIX = ".small-levels"
 QUALITY = 90
+ICC_TAG = 34675
+serials = itertools.count()  # tells two open slides apart, also after the first was closed
 DZI = (
     '<?xml version="1.0" encoding="UTF-8"?>\n<Image xmlns="http://schemas.microsoft.com/deepzoom/2008" Format="jpeg" Overlap="0" '
     'TileSize="{tile}"><Size Height="{height}" Width="{width}" /></Image>'
@@ -59,8 +62,11 @@ class StoredTiles:
 
     broken = False  # nothing that a failed read could leave behind
 
-    def __init__(self, path: Path, descriptor: int, size: tuple[int, int], tile_side: int, stored: list[StoredLevel]) -> None:
-        self.path, self.size, self.tile_side = path, size, tile_side
+    def __init__(
+        self, path: Path, descriptor: int, size: tuple[int, int], tile_side: int, stored: list[StoredLevel], profile: bytes | None
+    ) -> None:
+        self.path, self.size, self.tile_side, self.profile = path, size, tile_side, profile
+        self.serial = next(serials)
         self._shapes = level_sizes(size)
         self._stored = dict(enumerate(reversed(stored), start=len(self._shapes) - len(stored)))
         self._small: dict[tuple[int, int, int], bytes] | None = None
@@ -159,7 +165,8 @@ def stored_tiles(path: str | Path) -> StoredTiles | None:
             if not (fits and all(_fits(page, shape, side, end) for page, shape in zip(pages, shapes))):
                 return None
             levels = [_level(page) for page in pages]
-            return StoredTiles(path, os.dup(stream.fileno()), size, side, levels)
+            profile = pages[0].tags.get(ICC_TAG)
+            return StoredTiles(path, os.dup(stream.fileno()), size, side, levels, None if profile is None else bytes(profile.value))
     except Exception:  # whatever is wrong with the file, OpenSlide says it better
         return None
 

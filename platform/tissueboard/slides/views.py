@@ -29,14 +29,18 @@ def dzi(request: HttpRequest, slide_id: int, token: str) -> HttpResponse:
 
 @require_safe
 def tile(request: HttpRequest, slide_id: int, token: str, level: int, col: int, row: int) -> HttpResponse:
-    """One view tile as JPEG. No permission query: the token carries the right, the path of the working slide is remembered."""
+    """One view tile as JPEG; with ?icc=1 in sRGB after the slide's colour profile.
+
+    No permission query: the token carries the right, the path of the working slide is remembered.
+    """
     check_token(token, slide_id)
     path, tag = working_file(slide_id)
-    etag = f'"{tag}-{level}-{col}-{row}"'
-    if request.headers.get("If-None-Match") == etag:
+    profiled = bool(request.META.get("QUERY_STRING")) and request.GET.get("icc") == "1"
+    etag = f'"{tag}-{level}-{col}-{row}{"-icc" if profiled else ""}"'
+    if etag in request.META.get("HTTP_IF_NONE_MATCH", ""):
         return _private(HttpResponseNotModified(), etag)
     try:
-        content = _deep_zoom(path).tile(level, col, row)
+        content = _tile(path, level, col, row, profiled)
     except SlideError as reason:
         raise _refused(reason) from reason
     return _private(HttpResponse(content, content_type="image/jpeg"), etag)
@@ -58,7 +62,7 @@ def thumbnail(request: HttpRequest, slide_id: int) -> HttpResponse:
     return _private(HttpResponse(path.read_bytes(), content_type="image/jpeg"), etag)
 
 
-def _deep_zoom(path: Path):  # type: ignore[no-untyped-def]  # ml.slides.deepzoom.DeepZoom; OpenSlide is loaded with the first tile
+def _deep_zoom(path: Path):  # type: ignore[no-untyped-def]  # an open slide; OpenSlide is loaded with the first tile
     from ml.slides.deepzoom import slide_cache
 
     try:
@@ -67,8 +71,15 @@ def _deep_zoom(path: Path):  # type: ignore[no-untyped-def]  # ml.slides.deepzoo
         raise _refused(reason) from reason
 
 
+def _tile(path: Path, level: int, col: int, row: int, profiled: bool) -> bytes:
+    from ml.slides.deepzoom import slide_cache
+
+    opened = slide_cache(path)
+    return slide_cache.srgb(opened, level, col, row) if profiled else opened.tile(level, col, row)
+
+
 def _refused(reason: SlideError) -> TissueboardError:
-    status = 404 if reason.code in (FindingCode.TILE_NOT_THERE, FindingCode.FILE_MISSING) else 422
+    status = 404 if reason.code in (FindingCode.TILE_NOT_THERE, FindingCode.FILE_MISSING, FindingCode.NO_COLOUR_PROFILE) else 422
     return TissueboardError(reason.code, reason.sentence, reason.hint, where=reason.where, status=status)
 
 
