@@ -61,7 +61,8 @@ class SlideReport:
     """What the check found. state: ready, needs attention or rejected.
 
     facts (where known): bytes, kind, width, height (px0), mpp (um per px0), mpp_source (header, override), header_mpp, vendor,
-    levels (downsamples), tissue_mm2, tissue_share (0..1), tissue_estimated (from samples), scanner, objective_power,
+    levels (downsamples), tissue_mm2, tissue_share (0..1), tissue_estimated (from samples), pen_share and
+    frame_share (0..1 of the picture), scanner, objective_power,
     associated_images (names).
     """
 
@@ -240,13 +241,14 @@ def _tissue(slide: Slide, believed: float | None, facts: dict[str, Any]) -> list
     try:
         estimated = min(w * h for w, h in slide.osr.level_dimensions) > SAMPLED_ABOVE_PX
         picture = _mosaic(slide, cell_um / mpp) if estimated else slide.overview(cell_um / mpp)
-        mask, _ = mask_of(picture, cell_um)
+        found = mask_of(picture, cell_um)
     except SlideError as error:
         return [error.finding(slide.path.name)]
-    share = float(mask.mean())
+    share = float(found.mask.mean())
     area = share * slide.size[0] * slide.size[1] * (mpp / 1000.0) ** 2
     facts["tissue_share"], facts["tissue_estimated"] = round(share, 4), estimated
     facts["tissue_mm2"] = round(area, 4) if believed else None
+    facts["pen_share"], facts["frame_share"] = round(found.pen_share, 4), round(found.frame_share, 4)
     if area >= MIN_TISSUE_MM2:
         return []
     sentence = "No stained tissue was found: the picture is blank, grey or black."

@@ -7,8 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 
 from ml.slides.grid import tile_grid, tissue_share
+from ml.slides.masks import otsu
 from ml.slides.reader import open_slide
-from ml.slides.tissue import TissueMask, mask_of, otsu, tissue_mask
+from ml.slides.tissue import TissueMask, mask_of, tissue_mask
 
 
 def test_the_drawn_tissue_is_found(pyramid):
@@ -23,20 +24,20 @@ def test_the_drawn_tissue_is_found(pyramid):
 def test_a_picture_without_colour_has_no_tissue(grey):
     noise = np.random.default_rng(0).integers(-4, 5, (80, 80, 1))
     picture = np.clip(np.full((80, 80, 3), grey) + noise, 0, 255).astype(np.uint8)
-    assert not mask_of(picture, 8.0)[0].any()
+    assert not mask_of(picture, 8.0).mask.any()
 
 
 def test_tinted_glass_is_glass():
     picture = np.full((80, 80, 3), (238, 228, 216), np.uint8)
     picture[20:60, 20:60] = (205, 130, 170)
-    mask, _ = mask_of(picture, 8.0)
+    mask = mask_of(picture, 8.0).mask
     assert mask[25:55, 25:55].all() and not mask[:15].any()
 
 
 def test_a_slide_full_of_tissue_stays_whole():
     rng = np.random.default_rng(1)
     picture = (np.array([215, 150, 185]) + rng.integers(-15, 16, (60, 60, 3))).astype(np.uint8)
-    assert mask_of(picture, 8.0)[0].mean() > 0.99
+    assert mask_of(picture, 8.0).mask.mean() > 0.99
 
 
 def test_specks_go_and_holes_are_filled():
@@ -44,7 +45,7 @@ def test_specks_go_and_holes_are_filled():
     picture[20:80, 20:80] = (210, 140, 180)
     picture[45:50, 45:50] = 240
     picture[100:105, 100:105] = (210, 140, 180)
-    mask, _ = mask_of(picture, 8.0)
+    mask = mask_of(picture, 8.0).mask
     assert mask[47, 47] and not mask[90:].any()
 
 
