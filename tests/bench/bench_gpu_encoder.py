@@ -5,7 +5,6 @@ A ViT-L/16 at 224 px costs 61.6 GMAC per tile, so the floor is 2 * 61.6e9 / (mea
 speed does not depend on them, and no vector of this run is kept. Without a GPU it says so and measures nothing.
 """
 
-# ruff: noqa: E402 - the repository must be on the path first
 import argparse
 import sys
 import tempfile
