@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
+from tissueboard.errors import TissueboardError
 from tissueboard.store import store
 
 from .models import Slide
+from .processing import restriction_of, restrictions_of
 
 if TYPE_CHECKING:
     from ml.slides.reader import Slide as OpenSlide
@@ -22,19 +25,61 @@ def open_working(slide: Slide) -> OpenSlide:
 
 
 def mask_of(slide: Slide, opened: OpenSlide) -> TissueMask:
-    """The tissue of a slide that may be processed."""
+    """The tissue of a slide that may be processed: inside its regions to analyse (the whole slide, if it has none), without those left out.
+
+    The regions are those of this moment; `inputs_of` of the same slide object names them afterwards.
+    """
+    from ml.slides.regions import Region, from_json, restrict
     from ml.slides.tissue import tissue_mask
 
-    return tissue_mask(opened)
+    restriction = restriction_of(slide)
+    slide.processed_regions = restriction.sha256
+    mask = tissue_mask(opened)
+    if not restriction:
+        return mask
+    include, exclude = ([Region(from_json(area)) for area in areas] for areas in (restriction.analyse, restriction.exclude))
+    return restrict(mask, include, exclude)
 
 
 def grid_of(slide: Slide, opened: OpenSlide, tile_um: float, step_um: float | None = None, min_tissue: float = 0.3) -> TileGrid:
-    """Tiles of `tile_um` every `step_um` (default: side by side) on the tissue that may be processed. tile_um, step_um: um."""
+    """Tiles of `tile_um` every `step_um` (default: side by side) on the tissue that may be processed. tile_um, step_um: um.
+
+    Raises TissueboardError NO_TILE_IN_REGIONS where the regions of the slide leave no tile; a slide without regions gives an empty grid.
+    """
     from ml.slides.grid import tile_grid
 
-    return tile_grid(mask_of(slide, opened), opened, tile_um=tile_um, step_um=step_um or tile_um, min_tissue=min_tissue)
+    grid = tile_grid(mask_of(slide, opened), opened, tile_um=tile_um, step_um=step_um or tile_um, min_tissue=min_tissue)
+    if not len(grid) and slide.processed_regions:
+        raise TissueboardError(
+            "NO_TILE_IN_REGIONS",
+            f"The regions of the slide {slide.name} leave no tile of {tile_um:g} um with at least {min_tissue:.0%} tissue.",
+            "Draw larger regions to analyse on the tissue, or leave out less of it.",
+            status=409,
+        )
+    return grid
 
 
 def input_key(slide: Slide) -> str:
-    """What makes the slide as an input a different one: the checksum of its pixels (part of every job's idempotency key)."""
-    return slide.working_sha256
+    """What makes the slide as an input a different one (part of every job's idempotency key): its pixels and the regions processed.
+
+    Outputs are replaced in place, so going back to earlier regions must be a new job too: the count of changes is part of the key.
+    """
+    return input_keys([slide])[slide.pk]
+
+
+def input_keys(slides: Iterable[Slide]) -> dict[int, str]:
+    """`input_key` by slide id, with two queries however many slides there are."""
+    pixels = {slide.pk: slide for slide in slides}
+    revisions = dict(Slide.objects.filter(pk__in=pixels, regions_revision__gt=0).values_list("pk", "regions_revision"))
+    restrictions = restrictions_of(pixels[pk] for pk in revisions)
+    keys = {pk: slide.working_sha256 for pk, slide in pixels.items()}
+    return keys | {pk: f"{keys[pk]}:{restrictions[pk].sha256}:{revision}" for pk, revision in revisions.items()}
+
+
+def inputs_of(slide: Slide) -> dict[str, str]:
+    """Checksums of what a job made its output from: the pixels and, where regions restricted them, the regions that `mask_of` took.
+
+    Of a slide object that no mask was taken of, the regions of this moment.
+    """
+    regions = restriction_of(slide).sha256 if slide.processed_regions is None else slide.processed_regions
+    return {"working slide": slide.working_sha256} | ({"regions": regions} if regions else {})
