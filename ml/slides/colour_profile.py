@@ -122,7 +122,7 @@ class SrgbTiles:
         with Image.open(io.BytesIO(tile)) as picture:
             drawn = ImageCms.applyTransform(picture.convert("RGB"), transform)
         assert drawn is not None  # only None when asked to work in place
-        drawn.save(out, "JPEG", quality=QUALITY, icc_profile=None)
+        drawn.save(out, "JPEG", quality=QUALITY, subsampling=0, icc_profile=None)
         return out.getvalue()
 
 
