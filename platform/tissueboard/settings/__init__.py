@@ -3,3 +3,4 @@
 from .base import *  # noqa: F403
 from .queue import *  # noqa: F403
 from .security import *  # noqa: F403
+from .slides import *  # noqa: F403

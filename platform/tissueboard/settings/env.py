@@ -45,6 +45,14 @@ def seconds(name: str, default: float) -> float:
     return number
 
 
+def one_of(name: str, choices: tuple[str, ...], default: str) -> str:
+    """A variable that is one of a few words."""
+    value = os.environ.get(name) or default
+    if value not in choices:
+        raise ImproperlyConfigured(f"{name} is {value!r}; set it to {' or '.join(choices)}.")
+    return value
+
+
 def server_url(name: str, schemes: tuple[str, ...]) -> str:
     """A variable that names a server, or "" where it is not set. Its value is not repeated: it may hold a password."""
     value = os.environ.get(name, "")

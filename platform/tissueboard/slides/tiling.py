@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from tissueboard.errors import TissueboardError
 from tissueboard.store import store
 
+from .integrity import check_unchanged, refusal_of
 from .models import Slide
 from .processing import restriction_of, restrictions_of
 
@@ -18,23 +19,54 @@ if TYPE_CHECKING:
 
 
 def open_working(slide: Slide) -> OpenSlide:
-    """The working slide, open for reading at its stored um per pixel. Errors: SlideError as ml.slides.reader.open_slide."""
+    """The working slide, open for reading at its stored um per pixel.
+
+    Errors: TissueboardError FILE_MISSING, FILE_CHANGED where it is not the imported file any more, OPEN_FAILED.
+    """
+    from ml.slides.findings import SlideError
     from ml.slides.reader import open_slide
 
-    return open_slide(store.path(slide.working_key), mpp=slide.mpp)
+    check_unchanged(slide)
+    try:
+        return open_slide(store.path(slide.working_key), mpp=slide.mpp)
+    except SlideError as error:
+        raise refusal_of(error, slide) from error
+
+
+def mask_key() -> str:
+    """What makes the house's tissue masks different from Otsu's: "" or name and checksum of the network. TissueboardError as `mask_of`."""
+    from django.conf import settings
+
+    if settings.TISSUE_MASK == "otsu":
+        return ""
+    from ml.slides.findings import SlideError
+    from ml.slides.masks import method_key
+
+    try:
+        return method_key(settings.TISSUE_MASK, settings.TISSUE_MASK_WEIGHTS)
+    except SlideError as error:
+        raise TissueboardError(error.code, error.sentence, error.hint, where=error.where, status=409) from error
 
 
 def mask_of(slide: Slide, opened: OpenSlide) -> TissueMask:
     """The tissue of a slide that may be processed: inside its regions to analyse (the whole slide, if it has none), without those left out.
 
-    The regions are those of this moment; `inputs_of` of the same slide object names them afterwards.
+    The regions are those of this moment; `inputs_of` of the same slide object names them afterwards. The method is the setting TISSUE_MASK.
+    Errors: TissueboardError MASK_WEIGHTS_MISSING, MASK_WEIGHTS_INVALID, LEVEL_TOO_LOW, TILE_UNREADABLE.
     """
+    from django.conf import settings
+
+    from ml.slides.findings import SlideError
+    from ml.slides.masks import mask_method
     from ml.slides.regions import Region, from_json, restrict
     from ml.slides.tissue import tissue_mask
 
     restriction = restriction_of(slide)
     slide.processed_regions = restriction.sha256
-    mask = tissue_mask(opened)
+    try:
+        mask = tissue_mask(opened, method=mask_method(settings.TISSUE_MASK, settings.TISSUE_MASK_WEIGHTS))
+    except SlideError as error:
+        raise refusal_of(error, slide) from error
     if not restriction:
         return mask
     include, exclude = ([Region(from_json(area)) for area in areas] for areas in (restriction.analyse, restriction.exclude))
@@ -60,7 +92,7 @@ def grid_of(slide: Slide, opened: OpenSlide, tile_um: float, step_um: float | No
 
 
 def input_key(slide: Slide) -> str:
-    """What makes the slide as an input a different one (part of every job's idempotency key): its pixels and the regions processed.
+    """What makes the slide as an input a different one (part of every job's key): its pixels, the regions processed, a learned mask.
 
     Outputs are replaced in place, so going back to earlier regions must be a new job too: the count of changes is part of the key.
     """
@@ -73,7 +105,8 @@ def input_keys(slides: Iterable[Slide]) -> dict[int, str]:
     revisions = dict(Slide.objects.filter(pk__in=pixels, regions_revision__gt=0).values_list("pk", "regions_revision"))
     restrictions = restrictions_of(pixels[pk] for pk in revisions)
     keys = {pk: slide.working_sha256 for pk, slide in pixels.items()}
-    return keys | {pk: f"{keys[pk]}:{restrictions[pk].sha256}:{revision}" for pk, revision in revisions.items()}
+    keys |= {pk: f"{keys[pk]}:{restrictions[pk].sha256}:{revision}" for pk, revision in revisions.items()}
+    return {pk: f"{key}:{method}" for pk, key in keys.items()} if (method := mask_key()) else keys
 
 
 def inputs_of(slide: Slide) -> dict[str, str]:
@@ -82,4 +115,5 @@ def inputs_of(slide: Slide) -> dict[str, str]:
     Of a slide object that no mask was taken of, the regions of this moment.
     """
     regions = restriction_of(slide).sha256 if slide.processed_regions is None else slide.processed_regions
-    return {"working slide": slide.working_sha256} | ({"regions": regions} if regions else {})
+    named = {"working slide": slide.working_sha256, "regions": regions, "tissue mask": mask_key()}
+    return {name: value for name, value in named.items() if value}

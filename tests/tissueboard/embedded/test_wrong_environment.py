@@ -23,6 +23,7 @@ NOBODY = "127.0.0.1:1"  # no server listens there
         ("UPLOAD_MAX_BYTES", "much"),
         ("TILE_TOKEN_SECONDS", "-5"),
         ("JOBS_SWEEP_SECONDS", "nan"),
+        ("TISSUE_MASK", "magic"),
     ],
 )
 def test_a_wrong_variable_stops_the_start_and_is_named(name, value, tmp_path):
@@ -30,6 +31,11 @@ def test_a_wrong_variable_stops_the_start_and_is_named(name, value, tmp_path):
     assert ended.returncode == 1
     assert name in ended.stderr and ended.stderr.rstrip().endswith(".")
     assert "Traceback" not in ended.stderr and "hunter2" not in ended.stdout + ended.stderr
+
+
+def test_a_learned_tissue_mask_needs_its_folder(tmp_path):
+    ended = run(tmp_path, TISSUE_MASK="learned", TISSUE_MASK_WEIGHTS=str(tmp_path / "nowhere"))
+    assert ended.returncode == 1 and "TISSUE_MASK_WEIGHTS names no folder" in ended.stderr and "Traceback" not in ended.stderr
 
 
 def test_a_queue_that_does_not_answer_stops_the_start(clean_redis, settings):
