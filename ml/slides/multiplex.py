@@ -89,8 +89,8 @@ def convert_multiplex(
     """Writes the image as an OME-Zarr pyramid to `target` (a folder that must not exist) and gives its facts: those of the check, and
     `signal` counted over every pixel.
 
-    Memory: a band of 1024 rows per level, whatever the height. Error: SlideError with the first error of the check, or of reading; then there
-    is no `target`.
+    Memory: a band of 1024 rows per level, whatever the height. Error: SlideError with the first error of the check, or of reading;
+    then there is no `target`.
     """
     path, target = Path(path), Path(target)
     try:

@@ -1,7 +1,7 @@
 """What the pixels of one channel are like: counted while they stream by, so that an image of any size needs the memory of a histogram.
 
-Percentiles of 8- and 16-bit channels are exact. Of other types the histogram has 2^20 bins over the ordered bits of float32 (sign, exponent and
-11 bits of mantissa), so that a percentile is right to a relative 2^-11.
+Percentiles of 8- and 16-bit channels are exact. Of other types the histogram has 2^20 bins over the ordered bits of float32 (sign,
+exponent, 11 bits of mantissa), so that a percentile is right to a relative 2^-11.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ class Signal:
         return min(max(value, self.low), self.high)
 
     def facts(self) -> dict[str, Any]:
-        """n; min, max, mean, p1, median, p99 (stored values); zero, saturated, not_finite (shares), low, high (display limits), limits_by."""
+        """n; min, max, mean, p1, median, p99 (stored values); zero, saturated, not_finite (shares); low, high, limits_by (for display)."""
         if not self.n:
             nothing = {"min": 0.0, "max": 0.0, "mean": 0.0, "p1": 0.0, "median": 0.0, "p99": 0.0, "zero": 0.0, "saturated": 0.0}
             return {"n": 0, **nothing, "not_finite": 1.0 if self.bad else 0.0, "low": 0.0, "high": 1.0, "limits_by": "no finite pixel"}

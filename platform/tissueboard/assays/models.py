@@ -1,12 +1,15 @@
-"""Measured molecular data registered to a slide."""
+"""Measured molecular data: intensities per tile of a slide, and images of measured channels."""
 
 from __future__ import annotations
 
 from django.db import models
+from django.db.models import Q
 
 from tissueboard.cohorts.access import ScopedQuerySet
 from tissueboard.cohorts.models import Sample
 from tissueboard.slides.models import Slide
+
+MULTIPLEX_STATES = ("checking", "building tiles", "ready", "needs attention", "rejected")
 
 
 class Panel(models.Model):
@@ -44,3 +47,71 @@ class Assay(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} on slide {self.slide_id}"
+
+
+class MultiplexImage(models.Model):
+    """An image of measured channels: the sealed original, and an OME-Zarr pyramid made from it once, without header texts.
+
+    width, height: px of the finest level; mpp: um per px there. channels: names in the order of the planes. key: a folder in the store.
+    facts: format, names_source, signal (a dict per channel, ml.slides.multiplex_signal.Signal.facts), given (what a person stated; who).
+    """
+
+    cohort_path = "sample__patient__cohort"
+
+    class State(models.TextChoices):
+        CHECKING = "checking"
+        BUILDING_TILES = "building tiles"
+        READY = "ready"
+        NEEDS_ATTENTION = "needs attention"
+        REJECTED = "rejected"
+
+    class Technology(models.TextChoices):
+        CODEX = "codex", "CODEX / PhenoCycler"
+        IMC = "imc", "Imaging mass cytometry"
+        MIBI = "mibi", "MIBI"
+        VECTRA = "vectra", "Vectra / PhenoImager"
+        CYCIF = "cycif", "CyCIF"
+        IF = "if", "Immunofluorescence"
+        OTHER = "other", "Other"
+        UNKNOWN = "unknown", "Not stated"
+
+    sample = models.ForeignKey(Sample, models.CASCADE, related_name="multiplex_images")
+    name = models.CharField(max_length=80, help_text="A code without identifiers.")
+    technology = models.CharField(max_length=12, choices=Technology.choices, default=Technology.UNKNOWN)
+    state = models.CharField(max_length=24, choices=State.choices, default=State.CHECKING)
+    channels = models.JSONField(default=list, blank=True)
+    mpp = models.FloatField(null=True, blank=True)
+    mpp_source = models.CharField(max_length=16, blank=True, help_text="file, or override with the person who gave it.")
+    width = models.PositiveIntegerField(default=0)
+    height = models.PositiveIntegerField(default=0)
+    dtype = models.CharField(max_length=12, blank=True)
+    key = models.CharField(max_length=255, blank=True)
+    sha256 = models.CharField(max_length=64, blank=True)
+    sealed_key = models.CharField(max_length=255, blank=True)
+    sealed_sha256 = models.CharField(max_length=64)
+    simulated = models.BooleanField(default=False)
+    findings = models.JSONField(default=list, blank=True)
+    facts = models.JSONField(default=dict, blank=True)
+    created_at = models.DateTimeField(auto_now_add=True)
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["sample_id", "name"]
+        constraints = [
+            models.UniqueConstraint(fields=["sample", "sealed_sha256"], name="one_multiplex_image_per_file_and_sample"),
+            models.CheckConstraint(name="multiplex_state_known", condition=Q(state__in=MULTIPLEX_STATES)),
+            models.CheckConstraint(name="multiplex_mpp_positive", condition=Q(mpp__isnull=True) | Q(mpp__gt=0, mpp__lt=1000)),
+            models.CheckConstraint(
+                name="multiplex_ready_is_whole",
+                condition=~Q(state="ready") | (Q(mpp__gt=0, mpp__lt=1000, width__gt=0, height__gt=0) & ~Q(key="") & ~Q(sha256="")),
+            ),
+        ]
+
+    def __str__(self) -> str:
+        return self.name
+
+    @property
+    def size_mm(self) -> tuple[float, float] | None:
+        """Width and height in mm."""
+        return None if self.mpp is None or not self.width else (self.width * self.mpp / 1000, self.height * self.mpp / 1000)

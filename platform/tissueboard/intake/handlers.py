@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any
+
 from django.db import Error as DatabaseError
 
 from tissueboard.accounts.models import User
@@ -15,25 +18,31 @@ from tissueboard.store import store
 from .errors import IntakeCode, IntakeRefused
 from .models import Import
 from .selectors import get_import
-from .services import SlideImportResult, import_slide, override_mpp
+from .services import import_slide, override_mpp
 from .uploads import JOB_KIND, OVERRIDE_KIND, drop_bytes, park_import
 
 
 @handler(JOB_KIND, queue="io", title="Import a slide")
 def import_uploaded(ctx: JobContext) -> Done:
     """Imports (dry_run: checks) the slide of an Import row as the person who sent it. A second delivery finds the slide and ends well."""
+    return bring_in(ctx, import_slide, "slide")
+
+
+def bring_in(ctx: JobContext, bring: Callable[..., Any], made: str) -> Done:
+    """The job of an uploaded file. bring: the verb that imports a path; made: how its result and the row's facts name what came of it."""
     import_ = get_import(_sender(ctx), ctx.params["import"])
     if not import_.key or not store.exists(import_.key):
-        if import_.state in (Import.State.READY, Import.State.REJECTED) or "slide" in import_.facts:
+        if import_.state in (Import.State.READY, Import.State.REJECTED) or made in import_.facts:
             return Done([OutputSpec("import", facts={"import": import_.pk, "state": import_.state})])
         raise IntakeRefused(IntakeCode.FILE_MISSING, "The uploaded bytes are no longer there.", "Send the file again.")
     dry_run = bool(ctx.params["dry_run"])
     ctx.progress(0.05, "checking")
-    result = _work(ctx, import_, dry_run)
+    result = _work(ctx, import_, dry_run, bring)
     if not dry_run or result.state == Import.State.REJECTED:
         drop_bytes(import_)
     ctx.progress(1.0, result.state)
-    facts = {"import": import_.pk, "state": result.state, "slide": result.slide.pk if result.slide else None}
+    row = getattr(result, made)
+    facts = {"import": import_.pk, "state": result.state, made: row.pk if row else None}
     return Done([OutputSpec("import", facts=facts)])
 
 
@@ -48,10 +57,10 @@ def finish_with_mpp(ctx: JobContext) -> Done:
     return Done([OutputSpec("slide", facts={"slide": slide.pk, "state": result.state})])
 
 
-def _work(ctx: JobContext, import_: Import, dry_run: bool) -> SlideImportResult:
+def _work(ctx: JobContext, import_: Import, dry_run: bool, bring: Callable[..., Any]) -> Any:
     """The import itself; where it ends early, the row is left to a person with its bytes, and the job says why."""
     try:
-        return import_slide(
+        return bring(
             _sender(ctx),
             import_.cohort,
             store.path(import_.key),

@@ -20,6 +20,7 @@ class Import(models.Model):
     class Kind(models.TextChoices):
         SLIDE = "slide"
         CLINICAL = "clinical"
+        MULTIPLEX = "multiplex"
 
     class State(models.TextChoices):
         RECEIVING = "receiving"
@@ -54,7 +55,7 @@ class Import(models.Model):
         ordering = ["-created_at"]
         constraints = [
             models.CheckConstraint(name="import_state_known", condition=Q(state__in=IMPORT_STATES)),
-            models.CheckConstraint(name="import_kind_known", condition=Q(kind__in=("slide", "clinical"))),
+            models.CheckConstraint(name="import_kind_known", condition=Q(kind__in=("slide", "clinical", "multiplex"))),
         ]
 
     def __str__(self) -> str:

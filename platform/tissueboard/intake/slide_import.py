@@ -226,7 +226,7 @@ def _finish(user: Any, slide: Slide, result: _Checked, request: Request, import_
         except SlideError as reason:
             findings.append(reason.finding(result.file))
             state = ATTENTION
-    slide.findings = [_anonymous(f, result.file, slide.name).to_dict() for f in findings]
+    slide.findings = [anonymous(f, result.file, slide.name).to_dict() for f in findings]
     slide.state = state
     with transaction.atomic():
         slide.save()
@@ -311,7 +311,7 @@ def scanner_of(facts: dict[str, Any]) -> str:
     return f"{str(facts.get('vendor') or 'scanner')[:40]} {hashlib.sha256(text.encode()).hexdigest()[:6]}" if text else ""
 
 
-def _anonymous(finding: Finding, file_name: str, slide_name: str) -> Finding:
+def anonymous(finding: Finding, file_name: str, slide_name: str) -> Finding:
     """A finding for the slide's own record, which viewers read: without the file's name."""
     stem = Path(file_name).stem
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping as AnyMapping
 from dataclasses import fields
 from typing import Any
@@ -27,7 +28,11 @@ from .slide_import import Request, may_override
 
 MAX_TABLE_BYTES = 64 * 2**20
 SLIDE_OPTIONS = {field.name for field in fields(Request)} - {"simulated"}  # nobody uploads a simulated slide
+MULTIPLEX_OPTIONS = {"patient_code", "sample_code", "mpp", "trust_mpp", "technology", "channels"}
 JOB_KIND, OVERRIDE_KIND = "intake.import_slide", "intake.override_mpp"
+# Files whose pictures a job looks at; the job of multiplex images belongs to the assays.
+JOB_KINDS = {Import.Kind.SLIDE: JOB_KIND, Import.Kind.MULTIPLEX: "assays.import_multiplex"}
+MAX_CHANNELS, MAX_CHANNEL_NAME = 500, 80
 
 
 def receive_upload(
@@ -35,17 +40,18 @@ def receive_upload(
 ) -> Import:
     """Takes one file in. Needs the role contributor.
 
-    kind "slide": a job on `io` checks and imports it (dry_run: only checks; `confirm_import` imports).
+    kind "slide" or "multiplex": a job on `io` checks and imports it (dry_run: only checks; `confirm_import` imports).
     kind "clinical": a dry run is made at once and its report kept on the row, whatever `dry_run` says; `confirm_import` imports.
-    options: of `import_slide` (patient_code, sample_code, mpp, trust_mpp, stain, scanner, site, stain_batch) or of `import_clinical`.
+    options: of `import_slide` (patient_code, sample_code, mpp, trust_mpp, stain, scanner, site, stain_batch), of a multiplex image
+    (patient_code, sample_code, mpp, trust_mpp, technology, channels) or of `import_clinical`.
     Errors: NotVisible, RoleMissing, IntakeRefused (UPLOAD_TOO_LARGE with 413, BAD_MAPPING, COHORT_IS_SIMULATED).
     """
     require(user, cohort, Role.CONTRIBUTOR)
     kind = Import.Kind(kind)
-    if kind == Import.Kind.SLIDE:
+    if kind in JOB_KINDS:
         refuse_mixing(cohort, simulated=False)
-    options = checked_slide_options(options) if kind == Import.Kind.SLIDE else dict(options or {})
-    limit = settings.UPLOAD_MAX_BYTES if kind == Import.Kind.SLIDE else min(MAX_TABLE_BYTES, settings.UPLOAD_MAX_BYTES)
+    options = checked_options(kind, options)
+    limit = settings.UPLOAD_MAX_BYTES if kind in JOB_KINDS else min(MAX_TABLE_BYTES, settings.UPLOAD_MAX_BYTES)
     name = (uploaded_file.name or "file").replace("\\", "/").rpartition("/")[2][-255:]
     temp, sha256, size = _receive(uploaded_file, limit, suffix_of(name))
     try:
@@ -58,7 +64,7 @@ def receive_upload(
             store.save(temp, received.key)
             received.save(update_fields=["key"])
             record(user, "upload file", received, cohort_id=cohort.pk)
-            if kind == Import.Kind.SLIDE:
+            if kind in JOB_KINDS:
                 _enqueue(user, received)
     finally:
         temp.unlink(missing_ok=True)
@@ -76,12 +82,12 @@ def review_import(user: Any, import_: Import, options: AnyMapping[str, Any]) -> 
 def confirm_import(user: Any, import_: Import, options: AnyMapping[str, Any] | None = None) -> Import:
     """Imports what was received and only checked so far. Needs contributor; options left out are those of the dry run.
 
-    A table is imported at once, whole or not at all; its bytes are dropped when it is in. A slide goes to the queue.
+    A table is imported at once, whole or not at all; its bytes are dropped when it is in. A slide or multiplex image goes to the queue.
     Errors: NotVisible, RoleMissing, IntakeRefused (IMPORT_STATE with 409, BAD_MAPPING).
     """
     _waiting(user, import_)
-    if import_.kind == Import.Kind.SLIDE:
-        import_.options = import_.options if options is None else checked_slide_options(options)
+    if import_.kind in JOB_KINDS:
+        import_.options = import_.options if options is None else checked_options(import_.kind, options)
         import_.dry_run, import_.state = False, Import.State.RECEIVING
         with transaction.atomic():
             import_.save()
@@ -132,23 +138,38 @@ def drop_bytes(import_: Import) -> None:
         import_.save(update_fields=["key"])
 
 
-def checked_slide_options(options: AnyMapping[str, Any] | None) -> dict[str, Any]:
-    """Options of a slide import as they are kept: known keys, short texts, mpp a positive number. IntakeRefused BAD_MAPPING otherwise."""
+def checked_options(kind: str, options: AnyMapping[str, Any] | None) -> dict[str, Any]:
+    """Options of an import as they are kept; of a picture: known keys, short texts, mpp a positive number. IntakeRefused BAD_MAPPING."""
+    if kind not in JOB_KINDS:
+        return dict(options or {})
+    known = SLIDE_OPTIONS if kind == Import.Kind.SLIDE else MULTIPLEX_OPTIONS
     checked: dict[str, Any] = {}
     for name, value in (options or {}).items():
-        if name not in SLIDE_OPTIONS:
-            raise _bad_option(f"There is no option {name} of a slide.")
+        if name not in known:
+            raise _bad_option(f"There is no option {name} of a {kind}.", known)
         if value is None or value == "":
             continue
         if name == "mpp":
             checked[name] = positive_number(value)
+        elif name == "channels":
+            checked[name] = channel_names(value)
         elif name == "trust_mpp":
             checked[name] = value in (True, "true", "on", "1")
         elif isinstance(value, str) and len(value) <= 80:
             checked[name] = value
         else:
-            raise _bad_option(f"The option {name} has to be a text of at most 80 characters.")
+            raise _bad_option(f"The option {name} has to be a text of at most 80 characters.", known)
     return checked
+
+
+def channel_names(value: Any) -> list[str]:
+    """Names of channels as a list or as a person types them: one a line, or with commas between. IntakeRefused BAD_MAPPING."""
+    parts = re.split(r"[\n,;]", value) if isinstance(value, str) else value
+    fits = isinstance(parts, list) and len(parts) <= MAX_CHANNELS and all(isinstance(p, str) for p in parts)
+    names = [" ".join(p.split()) for p in parts if p.strip()] if fits else []
+    if not names or any(len(n) > MAX_CHANNEL_NAME or not n.isprintable() for n in names):
+        raise _bad_option(f"The channels have to be 1 to {MAX_CHANNELS} names of at most {MAX_CHANNEL_NAME} characters.", MULTIPLEX_OPTIONS)
+    return names
 
 
 def positive_number(value: Any) -> float:
@@ -158,12 +179,12 @@ def positive_number(value: Any) -> float:
     except ValueError:
         number = 0.0
     if not 0 < number < float("inf"):
-        raise _bad_option("The um per pixel have to be a positive number, e.g. 0.25 for a 40x or 0.5 for a 20x scan.")
+        raise _bad_option("The um per pixel have to be a positive number, e.g. 0.25 for a 40x or 0.5 for a 20x scan.", SLIDE_OPTIONS)
     return number
 
 
-def _bad_option(sentence: str) -> IntakeRefused:
-    return IntakeRefused(IntakeCode.BAD_MAPPING, sentence, f"Options are {', '.join(sorted(SLIDE_OPTIONS))}.")
+def _bad_option(sentence: str, known: set[str]) -> IntakeRefused:
+    return IntakeRefused(IntakeCode.BAD_MAPPING, sentence, f"Options are {', '.join(sorted(known))}.")
 
 
 def _receive(uploaded_file: UploadedFile, limit: int, suffix: str) -> tuple[Any, str, int]:
@@ -191,7 +212,13 @@ def _receive(uploaded_file: UploadedFile, limit: int, suffix: str) -> tuple[Any,
 def _enqueue(user: Any, import_: Import) -> None:
     # How often it was asked for is part of the job's identity: after a refusal a person may confirm the same file again.
     asked = import_.facts.get("asked", 0) + 1
-    job = enqueue(user, JOB_KIND, {"import": import_.pk, "dry_run": import_.dry_run}, cohorts=[import_.cohort], key=f"asked {asked}")
+    job = enqueue(
+        user,
+        JOB_KINDS[Import.Kind(import_.kind)],
+        {"import": import_.pk, "dry_run": import_.dry_run},
+        cohorts=[import_.cohort],
+        key=f"asked {asked}",
+    )
     import_.job_id, import_.facts = job.pk, {**import_.facts, "asked": asked}
     import_.save(update_fields=["job_id", "facts"])
 

@@ -1,0 +1,32 @@
+"""What a person adds to an image that waits for her, as a job: a large image takes minutes."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from tissueboard.cohorts.access import Role, require
+from tissueboard.intake.uploads import channel_names, positive_number
+from tissueboard.jobs.models import Job
+from tissueboard.jobs.services import enqueue
+
+from .errors import AssayCode, AssayRefused
+from .importing import may_complete
+from .models import MultiplexImage
+
+COMPLETE_KIND = "assays.complete_multiplex"
+
+
+def request_completion(user: Any, image: MultiplexImage, *, channels: Any = None, mpp: Any = None) -> Job:
+    """`complete_multiplex` as a job on `io`. Needs contributor; asking twice gives the same job.
+
+    channels: names as a list or as typed (one a line, or with commas); mpp: a number or what a person typed; at least one of them.
+    Errors: NotVisible, RoleMissing, AssayRefused (IMAGE_STATE with 409, NOTHING_GIVEN), IntakeRefused BAD_MAPPING.
+    """
+    cohort = image.sample.patient.cohort
+    require(user, cohort, Role.CONTRIBUTOR)
+    may_complete(image)
+    names = channel_names(channels) if channels else None
+    size = positive_number(mpp) if mpp not in (None, "") else None
+    if names is None and size is None:
+        raise AssayRefused(AssayCode.NOTHING_GIVEN, "Neither channel names nor um per pixel were given.", "Give what the findings ask for.")
+    return enqueue(user, COMPLETE_KIND, {"image": image.pk, "channels": names, "mpp": size}, cohorts=[cohort])

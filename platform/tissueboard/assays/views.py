@@ -1,0 +1,39 @@
+"""Tiles of multiplex images. The address carries a token and asks for no session; no permission query per tile."""
+
+from __future__ import annotations
+
+import hashlib
+
+from django.http import HttpRequest, HttpResponse, HttpResponseNotModified
+from django.views.decorators.http import require_safe
+
+from ml.slides.findings import FindingCode, SlideError
+from tissueboard.errors import TissueboardError
+
+from .services import check_token, image_folder, shown_channels
+
+PRIVATE = "private, max-age=3600"
+GONE = (FindingCode.TILE_NOT_THERE, FindingCode.CHANNEL_NOT_THERE, FindingCode.FILE_MISSING)
+
+
+@require_safe
+def tile(request: HttpRequest, image_id: int, token: str, level: int, col: int, row: int) -> HttpResponse:
+    """One tile of 256 px as JPEG; level 0 is full resolution. ?c= says which channels, in which colours and between which values."""
+    check_token(token, image_id)
+    shown = shown_channels(request.GET.getlist("c"))
+    folder, tag = image_folder(image_id)
+    asked = hashlib.sha256("|".join(request.GET.getlist("c")).encode()).hexdigest()[:12]
+    etag = f'"{tag}-{level}-{col}-{row}-{asked}"'
+    if request.headers.get("If-None-Match") == etag:
+        response: HttpResponse = HttpResponseNotModified()
+    else:
+        from ml.slides.multiplex_zarr import render_tile
+
+        try:
+            response = HttpResponse(render_tile(folder, level, col, row, shown), content_type="image/jpeg")
+        except SlideError as reason:
+            status = 404 if reason.code in GONE else 422
+            raise TissueboardError(reason.code, reason.sentence, reason.hint, where=reason.where, status=status) from reason
+    response["Cache-Control"] = PRIVATE
+    response["ETag"] = etag
+    return response
