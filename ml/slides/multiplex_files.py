@@ -166,10 +166,14 @@ def _tiff(path: Path) -> Iterator[MultiplexFile]:
         try:
             pages = [tif.pages[i] for i in range(min(len(tif.pages), MAX_PLANES))]
             imagej = tif.imagej_metadata if tif.is_imagej else None
+            more = _chain_goes_on(tif) and len(pages) < MAX_PLANES
         except Exception as reason:
             raise _broken(reason) from reason
         if not pages:
             raise _broken(ValueError("no pictures"))
+        if more:
+            sentence = f"The list of pictures goes on after {len(pages)}, but the file ends."
+            raise SlideError(FindingCode.TRUNCATED, sentence, "The copy is incomplete: copy it again.", f"IFD {len(pages)}")
         findings: list[Finding] = []
         try:
             layout = layout_of(pages, imagej)
@@ -187,6 +191,13 @@ def _tiff(path: Path) -> Iterator[MultiplexFile]:
             yield planes[channel]
 
         yield MultiplexFile(path.name, layout, len(planes), (first.height, first.width), first.dtype, findings, plane)
+
+
+def _chain_goes_on(tif: Any) -> bool:
+    """Whether the last picture that was found names a next one: then the file is cut off, and planes are lost without a word."""
+    tif.filehandle.seek(tif.pages.next_page_offset)
+    following = tif.filehandle.read(tif.tiff.offsetsize)
+    return bool(following) and any(following)
 
 
 def _planes(tif: Any, pages: list[Any], layout: Layout, imagej: dict[str, Any] | None) -> list[Plane]:

@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from typing import Any
 from xml.etree import ElementTree
 
+from ml.slides.findings import FindingCode, SlideError
+
 MAX_NAME = 80
 MAX_PLANES = 2000
 UNITS_UM = {
@@ -119,7 +121,8 @@ def _ome(pages: list[Any], text: str) -> Layout:
     names = [str(child.get("Name") or child.get("Fluor") or "") for child in channels]
     spread = {node.get("FileName") for node in pixels.iter() if _tag(node) == "UUID" and node.get("FileName")}
     if len(spread) <= 1 and any(ifd >= len(pages) for ifd in ifds):
-        raise HeaderBroken("planes that are not in the file")
+        sentence = f"The file describes {max(ifds) + 1} planes, but holds {len(pages)}."
+        raise SlideError(FindingCode.TRUNCATED, sentence, "The copy is incomplete: copy it again.", f"IFD {len(pages)}")
     found = _with_samples(pages, ifds, n) if len(spread) <= 1 else []
     private = [f"Image {key}" for key in ("Name",) if image.get(key)] + _ome_private(root) + _tags(pages[0])
     # A Channel element may stand for several samples of one IFD; then its name is not the name of a plane.

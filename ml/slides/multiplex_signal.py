@@ -50,7 +50,7 @@ class Signal:
 
     def percentile(self, percent: float) -> float:
         """The smallest value that at least so many per cent of the pixels do not exceed."""
-        place = int(np.searchsorted(np.cumsum(self._counts), np.ceil(self.n * percent / 100.0)))
+        place = int(np.searchsorted(np.cumsum(self._counts), max(1.0, np.ceil(self.n * percent / 100.0))))
         value = float(place + self._bottom) if self.exact else _value_of(place)
         return min(max(value, self.low), self.high)
 
