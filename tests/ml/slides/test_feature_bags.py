@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from ml.slides.features import read_bag, write_bag
+from ml.slides.bag_writer import bag_writer
+from ml.slides.features import check_bag, read_bag, read_rows, write_bag
 from ml.slides.findings import FindingCode, SlideError
 from ml.types import FeatureBag, TileGrid
 
@@ -106,3 +107,52 @@ def test_a_failed_write_leaves_the_old_file(tmp_path):
     with pytest.raises(TypeError):
         write_bag(path, bag_of(6, 3), {"name": object()})
     assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("layout", ["ours", "chunked by row", "chunked", "leading axis", "compressed"])
+def test_rows_are_read_in_the_order_asked_for(tmp_path, layout):
+    path, bag = tmp_path / "a.h5", bag_of(500, 7)
+    if layout == "ours":
+        write_bag(path, bag)
+    else:
+        options = {"chunked by row": {"chunks": (1, 7)}, "chunked": {"chunks": (100, 7)}, "compressed": {"compression": "gzip"}}
+        with h5py.File(path, "w") as file:
+            file.create_dataset(
+                "features", data=bag.features[None] if layout == "leading axis" else bag.features, **options.get(layout, {})
+            )
+            file.create_dataset("coords", data=bag.grid.xy)
+    rows = np.random.default_rng(0).integers(0, 500, 200)
+    assert np.array_equal(read_rows(path, rows), bag.features[rows])
+    assert read_rows(path, []).shape == (0, 7)
+    for beyond in ([500], [-1]):
+        with pytest.raises(IndexError, match="rows 0 to 499"):
+            read_rows(path, beyond)
+
+
+def test_a_file_is_done_only_if_its_vectors_are_those_that_were_written(tmp_path):
+    path, bag = tmp_path / "a.h5", bag_of(300, 8)
+    write_bag(path, bag)
+    facts = check_bag(path)
+    assert (facts.n, facts.dim, facts.encoder, facts.skipped) == (300, 8, "resnet50", {}) and len(facts.sha256) == 64
+    with h5py.File(path, "r+") as file:
+        assert file["features"].chunks is None
+        file["features"][17, 3] += 1
+    check_bag(path, contents=False)
+    with pytest.raises(SlideError) as caught:
+        check_bag(path)
+    assert caught.value.code == FindingCode.BAG_INVALID
+    path.write_bytes(path.read_bytes()[:-100])
+    for read in (check_bag, read_bag, lambda p: read_rows(p, [299])):
+        with pytest.raises(SlideError) as caught:
+            read(path)
+        assert caught.value.code == FindingCode.BAG_UNREADABLE
+
+
+def test_a_bag_that_is_not_full_is_not_kept(tmp_path):
+    bag = bag_of(6, 3)
+    for pieces in ([bag.features[:5]], [bag.features, bag.features[:1]], [bag.features[:, :2]]):
+        with pytest.raises(SlideError) as caught, bag_writer(tmp_path / "a.h5", bag.grid, 3, "x") as writer:
+            for piece in pieces:
+                writer.append(piece)
+        assert caught.value.code == FindingCode.BAG_INVALID
+    assert list(tmp_path.iterdir()) == []
