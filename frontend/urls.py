@@ -1,10 +1,10 @@
 """The addresses of the pages. Every one has a name: the route test asks each of them with each person."""
 
 from django.contrib.auth.views import LoginView, LogoutView
-from django.urls import path
+from django.urls import include, path
 
 from frontend.dash.gateway import gateway
-from frontend.pages import cohorts, imports, jobs, members, patients, survival, uploads, versions
+from frontend.pages import cohorts, imports, jobs, members, patients, runs, survival, uploads, versions
 from frontend.pages.case import maps, similar, values, views
 
 urlpatterns = [
@@ -22,6 +22,12 @@ urlpatterns = [
     path("cohorts/<int:cohort_id>/upload/slide/", uploads.upload_slide, name="upload_slide"),
     path("cohorts/<int:cohort_id>/upload/table/", uploads.upload_table, name="upload_table"),
     path("cohorts/<int:cohort_id>/kaplan-meier.csv", survival.km_csv, name="km_csv"),
+    path("cohorts/<int:cohort_id>/runs/", runs.cohort_runs, name="cohort_runs"),
+    path("cohorts/<int:cohort_id>/runs/new/", runs.cohort_run_new, name="cohort_run_new"),
+    path("cohorts/<int:cohort_id>/runs/plan.csv", runs.cohort_run_plan, name="cohort_run_plan"),
+    path("runs/<int:run_id>/", runs.cohort_run, name="cohort_run"),
+    path("runs/<int:run_id>/items.csv", runs.cohort_run_items, name="cohort_run_items"),
+    path("runs/<int:run_id>/<str:action>/", runs.cohort_run_action, name="cohort_run_action"),
     path("imports/<int:import_id>/", imports.import_, name="import_"),
     path("attention/<int:slide_id>/", imports.slide_attention, name="slide_attention"),
     path("cases/", patients.cases, name="cases"),
@@ -33,6 +39,7 @@ urlpatterns = [
     path("cases/<int:patient_id>/maps/<int:prediction_id>/range.png", maps.map_range, name="map_range"),
     path("cases/<int:patient_id>/maps/<int:prediction_id>/<int:channel>.png", maps.map_png, name="map_png"),
     path("cases/<int:patient_id>/maps/<int:prediction_id>/<int:channel>.json", maps.map_values, name="map_values"),
+    path("slides/<int:slide_id>/regions/", include("frontend.pages.case.region_urls")),
     path("jobs/", jobs.jobs, name="jobs"),
     path("jobs/<int:job_id>/", jobs.job, name="job"),
     path("jobs/<int:job_id>/cancel/", jobs.job_cancel, name="job_cancel"),

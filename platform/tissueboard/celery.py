@@ -8,7 +8,7 @@ os.environ.setdefault("DJANGO_SETTINGS_MODULE", "tissueboard.settings")
 
 app = Celery("tissueboard")
 app.config_from_object("django.conf:settings", namespace="CELERY")
-app.autodiscover_tasks(["tissueboard.jobs"])
+app.autodiscover_tasks(["tissueboard.jobs", "tissueboard.pipelines"])
 
 
 @app.on_after_finalize.connect

@@ -114,6 +114,22 @@ def guest(part: Any, world: Any) -> dict[str, Any]:
     return {"cohort_id": part.cohort.pk, "membership_id": member.pk}
 
 
+def run(part: Any, world: Any) -> dict[str, Any]:
+    """A run over the cohort in which one step failed."""
+    from django.utils import timezone
+
+    from tissueboard.pipelines.models import CohortRun
+
+    made, fresh = CohortRun.objects.get_or_create(
+        cohort=part.cohort, pipeline="case", fingerprint="by hand", defaults={"resumed_at": timezone.now(), "by_house": True}
+    )
+    if fresh:
+        slide, version = part.slide, world.versions["hex"]
+        about = {"kind": "predictions.virtual_map", "per": "slide", "patient": part.patient, "slide": slide, "version": version}
+        made.items.create(plan="run", job=part.jobs["failed"], **about)
+    return {"run_id": made.pk}
+
+
 def table(part: Any, world: Any) -> dict[str, Any]:
     file = BytesIO(b"patient_id,age\n" + part.patient.code.encode() + b",60\n")
     file.name = "ages.csv"
@@ -164,6 +180,20 @@ API = {
     "api:job": api(kwargs=job("done")),
     "api:job_cancel": api_post(200, kwargs=job("queued")),
     "api:job_retry": api_post(200, kwargs=job("failed")),
+    "api:runs": Route(
+        get=signed_in(200, anonymous=401),
+        post=members(202, anonymous=401, role="contributor"),
+        body=lambda part, world: {"cohort": part.cohort.name, "pipeline": "case"},
+        json=True,
+    ),
+    "api:run_plan": api_post(200, body=lambda part, world: {"cohort": part.cohort.name, "pipeline": "case"}),
+    "api:run": api(kwargs=run),
+    "api:run_items": api(kwargs=run),
+    "api:run_pause": api_post(200, kwargs=run),
+    "api:run_resume": api_post(200, kwargs=run),
+    "api:run_retry": api_post(200, kwargs=run),
+    "api:run_extend": api_post(200, kwargs=run),
+    "api:run_cancel": api_post(200, kwargs=run),
     "api:retrieval": api_post(200, role="viewer", body=lambda part, world: {"slide": part.slide.pk, "k": 3}),
     "api:kaplan_meier": api(query=lambda part, world: {"cohort": part.cohort.name, "endpoint": "OS", "group_by": "stage"}),
     "api:models": api_list(),
@@ -208,6 +238,17 @@ PAGES = {
         body=table,
     ),
     "km_csv": page(kwargs=cohort, query=lambda part, world: {"endpoint": "OS", "group_by": "stage"}),
+    "cohort_runs": page(kwargs=cohort),
+    "cohort_run_new": Route(
+        get=members(200, anonymous=302, role="contributor"),
+        post=members(302, anonymous=302, role="contributor"),
+        kwargs=cohort,
+        body=lambda part, world: {"what": "case"},
+    ),
+    "cohort_run_plan": page(kwargs=cohort, role="contributor", query=lambda part, world: {"what": "case"}),
+    "cohort_run": page(kwargs=run),
+    "cohort_run_items": page(kwargs=run),
+    "cohort_run_action": page_post(302, kwargs=lambda part, world: run(part, world) | {"action": "pause"}),
     "import_": Route(
         get=members(200, anonymous=302, role="contributor"),
         post=members(302, anonymous=302, role="contributor"),

@@ -82,3 +82,53 @@ def blocks(ctx: JobContext) -> Done:
         mark.touch()
         ctx.progress((block + 1) / n, f"block {block + 1} of {n}")
     return Done([OutputSpec("blocks", facts={"n": n})], publish=lambda: note(log, "published"))
+
+
+@handler("tests.bag", queue="cpu", title="Feature bag for tests")
+def bag(ctx: JobContext) -> Done:
+    """params: slide, version. The slide's facts steer it: {"refuse": true} refuses, {"hold": path} waits until the file exists."""
+    from tissueboard.slides.models import Slide
+
+    slide = Slide.objects.select_related("sample").get(pk=ctx.params["slide"])
+    if slide.facts.get("refuse"):
+        raise JobRefused("NO_TISSUE", "There is no tissue on this slide.", "Look at the slide's thumbnail.")
+    while "hold" in slide.facts and not Path(slide.facts["hold"]).exists():
+        ctx.check()
+        time.sleep(0.02)
+    return _made(ctx, slide, "feature bag", {"working slide": slide.working_sha256}, slide)
+
+
+@handler("tests.niches", queue="cpu", title="Niches for tests")
+def niches(ctx: JobContext) -> Done:
+    from tissueboard.slides.models import Slide
+
+    slide = Slide.objects.select_related("sample").get(pk=ctx.params["slide"])
+    found = slide.predictions.get(kind="feature bag", version__children=ctx.params["version"])
+    return _made(ctx, slide, "niche set", {"feature bag": found.sha256}, slide)
+
+
+@handler("tests.risk", queue="io", title="Risk for tests")
+def risk(ctx: JobContext) -> Done:
+    """On the patient's index slide, as the real one."""
+    from tissueboard.slides.models import Slide
+
+    slide = Slide.objects.select_related("sample").get(pk=ctx.params["slide"])
+    found = slide.predictions.get(kind="feature bag", version__children=ctx.params["version"])
+    return _made(ctx, slide, "risk", {"feature bag": found.sha256}, None)
+
+
+def _made(ctx: JobContext, slide, kind: str, inputs: dict, about) -> Done:
+    """An output as the real jobs publish theirs: one row per slide (or patient), kind and version, replaced by the next."""
+    import hashlib
+
+    from tissueboard.predictions.models import Prediction
+
+    sha = hashlib.sha256(f"{kind} {ctx.job_id}".encode()).hexdigest()
+
+    def publish() -> None:
+        facts = {"patient_id": slide.sample.patient_id, "job_id": ctx.job_id, "sha256": sha, "inputs": inputs, "code_version": "test"}
+        where = {"slide": about, "kind": kind, "version_id": ctx.params["version"]}
+        where |= {} if about is not None else {"patient_id": slide.sample.patient_id}
+        Prediction.objects.update_or_create(**where, defaults=facts)
+
+    return Done([OutputSpec(kind, facts={"sha256": sha})], publish)

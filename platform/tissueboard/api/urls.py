@@ -3,7 +3,7 @@
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
-from . import cohorts, imports, jobs, maps, model_versions, patients, retrieval, risk, slides, survival, tokens, views
+from . import cohort_runs, cohorts, imports, jobs, maps, model_versions, patients, retrieval, risk, slides, survival, tokens, views
 
 app_name = "api"
 urlpatterns = [
@@ -29,6 +29,15 @@ urlpatterns = [
     path("jobs/<int:job_id>/", jobs.JobDetail.as_view(), name="job"),
     path("jobs/<int:job_id>/cancel/", jobs.JobCancel.as_view(), name="job_cancel"),
     path("jobs/<int:job_id>/retry/", jobs.JobRetry.as_view(), name="job_retry"),
+    path("runs/", cohort_runs.RunList.as_view(), name="runs"),
+    path("runs/plan/", cohort_runs.RunPlan.as_view(), name="run_plan"),
+    path("runs/<int:run_id>/", cohort_runs.RunDetail.as_view(), name="run"),
+    path("runs/<int:run_id>/items/", cohort_runs.RunItems.as_view(), name="run_items"),
+    path("runs/<int:run_id>/pause/", cohort_runs.RunPause.as_view(), name="run_pause"),
+    path("runs/<int:run_id>/resume/", cohort_runs.RunResume.as_view(), name="run_resume"),
+    path("runs/<int:run_id>/retry/", cohort_runs.RunRetry.as_view(), name="run_retry"),
+    path("runs/<int:run_id>/extend/", cohort_runs.RunExtend.as_view(), name="run_extend"),
+    path("runs/<int:run_id>/cancel/", cohort_runs.RunCancel.as_view(), name="run_cancel"),
     path("retrieval/", retrieval.Retrieval.as_view(), name="retrieval"),
     path("kaplan-meier/", survival.KaplanMeier.as_view(), name="kaplan_meier"),
     path("models/", model_versions.ModelVersionList.as_view(), name="models"),

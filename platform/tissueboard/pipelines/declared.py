@@ -1,4 +1,4 @@
-"""The declared chains: which steps make a case. Each step is a job kind of an app, with the family whose version it takes."""
+"""The declared chains of steps. Each step is a job kind of an app, with the family whose version it takes."""
 
 from __future__ import annotations
 
@@ -7,23 +7,32 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Step:
-    """kind: a job kind. family: whose current version it takes. needs: kinds of this pipeline that come first.
+    """kind: a job kind. family: whose version it takes. gives: the kind of Prediction that it makes. needs: kinds that come first.
 
-    per: "slide" or "patient". of_cohort: the version must have been fitted on the patient's own cohort.
+    per: "slide" or "patient" (then on her index slide). of_cohort: the version must have been fitted on the patient's own cohort.
+    chosen: a person names the version; there is no current one to fall back on. stain: the only stain that it may read ("" = any).
     """
 
     kind: str
     title: str
     family: str
+    gives: str
     needs: tuple[str, ...] = ()
     per: str = "slide"
     of_cohort: bool = False
+    chosen: bool = False
+    stain: str = ""
 
 
 PIPELINES: dict[str, tuple[Step, ...]] = {
     "case": (
-        Step("predictions.virtual_map", "Features and virtual protein map", "hex"),
-        Step("retrieval.niches", "Niches for similar cases", "niche", needs=("predictions.virtual_map",)),
-        Step("predictions.risk", "Risk", "cox_summary", needs=("predictions.virtual_map",), per="patient", of_cohort=True),
-    )
+        Step("predictions.virtual_map", "Features and virtual protein map", "hex", "virtual map", stain="H&E"),
+        Step("retrieval.niches", "Niches for similar cases", "niche", "niche set", needs=("predictions.virtual_map",)),
+        Step("predictions.risk", "Risk", "cox_summary", "risk", needs=("predictions.virtual_map",), per="patient", of_cohort=True),
+    ),
+    "features": (Step("predictions.features", "Features", "encoder", "feature bag", chosen=True),),
+}
+TITLES = {
+    "case": "Case: virtual proteins, niches, risk",
+    "features": "Features of every tile with one encoder",
 }

@@ -20,6 +20,11 @@ JOBS_REDISPATCH_SECONDS = seconds("JOBS_REDISPATCH_SECONDS", 30.0)
 JOBS_EXPIRE_SECONDS = seconds("JOBS_EXPIRE_SECONDS", 7 * 86400.0)
 JOBS_SWEEP_SECONDS = seconds("JOBS_SWEEP_SECONDS", 10.0)
 JOBS_WORK_ROOT = HOME / "work"
+# Runs over whole cohorts: how many jobs of a run may wait in a queue per process that serves it, how often runs are fed, and how much
+# of the disk they leave free.
+RUNS_WINDOW = whole("RUNS_WINDOW", 3)
+RUNS_FEED_SECONDS = seconds("RUNS_FEED_SECONDS", 5.0)
+RUNS_MIN_FREE_BYTES = whole("RUNS_MIN_FREE_BYTES", 2 * 2**30)
 # Modules with further job kinds, beside each app's handlers.py (the tests register theirs here).
 JOBS_EXTRA_HANDLERS = env.list("JOBS_EXTRA_HANDLERS", default=[])
 
@@ -54,6 +59,11 @@ CELERY_WORKER_CANCEL_LONG_RUNNING_TASKS_ON_CONNECTION_LOSS = False
 CELERY_TIMEZONE = "UTC"
 CELERY_BEAT_SCHEDULE = {
     # `expires` keeps sweeps from piling up while no worker listens.
-    "sweep": {"task": "tissueboard.jobs.sweep", "schedule": JOBS_SWEEP_SECONDS, "options": {"queue": "io", "expires": JOBS_SWEEP_SECONDS}}
+    "sweep": {"task": "tissueboard.jobs.sweep", "schedule": JOBS_SWEEP_SECONDS, "options": {"queue": "io", "expires": JOBS_SWEEP_SECONDS}},
+    "feed runs": {
+        "task": "tissueboard.pipelines.feed",
+        "schedule": RUNS_FEED_SECONDS,
+        "options": {"queue": "io", "expires": RUNS_FEED_SECONDS},
+    },
 }
 CELERY_BEAT_SCHEDULE_FILENAME = str(HOME / "beat-schedule")
