@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import logging
 import math
 import sys
 from collections.abc import Iterator
@@ -20,15 +19,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.slides.findings import Finding, FindingCode, Severity, SlideError
-from ml.slides.reader import MAX_UPSAMPLING, Slide, open_slide
+from ml.slides.flat import PLAUSIBLE_MPP, conversion_findings, open_source
+from ml.slides.reader import MAX_UPSAMPLING, Slide
 from ml.slides.sniff import content_kind, extension_finding
+from ml.slides.tile_table import tile_table_findings
 from ml.slides.tissue import mask_of
 from ml.slides.unopened import explain, patient_tags
 
 READY, NEEDS_ATTENTION, REJECTED = "ready", "needs attention", "rejected"
 TILE_UM = 56.0
 WANTED_MPP = 0.5  # every model here works at 0.5 um per pixel or finer
-PLAUSIBLE_MPP = (0.05, 5.0)  # of a resolution tag of a TIFF, which is often a printer's default
 SURELY_WRONG_MPP = 100.0  # whoever states it
 PROBES_PER_SIDE = 4
 PROBE_PX = 256
@@ -44,6 +44,8 @@ ATTENTION = {
     FindingCode.LEVEL_TOO_LOW,
     FindingCode.NO_TISSUE,
     FindingCode.NOT_A_PYRAMID,
+    FindingCode.TILE_DAMAGED,
+    FindingCode.DICOM_INSTANCE_MISSING,
     FindingCode.COMPANION_MISSING,
     FindingCode.PARSER_TIMEOUT,
     FindingCode.PARSER_OUT_OF_MEMORY,
@@ -109,11 +111,12 @@ def check_slide(path: str | Path, mpp: float | None = None) -> SlideReport:
         return report_of(path, [error.finding(path.name)], facts)
     findings = extension_finding(path, kind)
     try:
-        slide = open_slide(path, mpp=mpp)
+        slide = open_source(path, mpp=mpp)
     except SlideError as error:
         return report_of(path, findings + explain(path, kind, error, TILE_UM / WANTED_MPP), facts)
     with slide:
         facts |= slide_facts(slide)
+        findings += conversion_findings(slide)
         findings += _inside(slide, kind, facts)
     return report_of(path, findings, facts)
 
@@ -141,11 +144,10 @@ def _inside(slide: Slide, kind: str, facts: dict[str, Any]) -> list[Finding]:
     size_findings = list(_physical_size(slide, facts))
     believed = None if any(f.code == FindingCode.MPP_IMPLAUSIBLE for f in size_findings) else slide.mpp
     small = _too_small(slide, believed)
-    findings = size_findings + list(_identifiers(slide, kind)) + small
-    if kind == "tiff":
-        findings += _truncated(slide)
+    findings = size_findings + list(_identifiers(slide, kind)) + small + list(_levels(slide))
     unreadable = _probe(slide)
-    findings += unreadable
+    table = tile_table_findings(slide) if kind == "tiff" else []
+    findings += [finding for finding in table if not unreadable or finding.code != FindingCode.TILE_DAMAGED] + unreadable
     if not unreadable and not small:
         findings += _tissue(slide, believed, facts)
     return findings
@@ -190,34 +192,23 @@ def _identifiers(slide: Slide, kind: str) -> Iterator[Finding]:
         yield Finding(FindingCode.ASSOCIATED_IMAGES, Severity.INFO, name, ", ".join(images), sentence, "Nothing to do.")
 
 
+def _levels(slide: Slide) -> Iterator[Finding]:
+    """Levels whose downsample is no whole number, beyond what rounding their sizes explains."""
+    for level, (width, height) in enumerate(slide.osr.level_dimensions):
+        factor = max(1, round(slide.levels[level]))
+        if all(abs(side / factor - small) < 1.0 for side, small in zip(slide.size, (width, height))):
+            continue
+        sentence = f"Level {level} is {slide.levels[level]:.4g} times smaller than level 0, which is no whole number."
+        hint = "Nothing to do: every read is by um, so that sizes and places stay right."
+        yield Finding(FindingCode.LEVEL_NOT_INTEGER, Severity.INFO, slide.path.name, f"level {level}", sentence, hint)
+
+
 def _too_small(slide: Slide, believed: float | None) -> list[Finding]:
     smallest = TILE_UM / (believed or WANTED_MPP)
     if min(slide.size) >= smallest:
         return []
     sentence = f"The picture is {slide.size[0]} x {slide.size[1]} pixels: smaller than one tile of {TILE_UM:.0f} um."
     return [_error(slide.path.name, FindingCode.TOO_SMALL, sentence, "Import the scan itself, not a thumbnail of it.", "level 0")]
-
-
-def _truncated(slide: Slide) -> list[Finding]:
-    """Does every tile that the TIFF lists lie inside the file?"""
-    import tifffile
-
-    logging.getLogger("tifffile").setLevel(logging.CRITICAL)
-    if slide.vendor not in {"aperio", "generic-tiff", "leica", "philips", "trestle", "ventana"}:
-        return []
-    size = slide.path.stat().st_size
-    try:
-        with tifffile.TiffFile(slide.path) as tif:
-            for number, page in enumerate(tif.pages):
-                end = max((o + n for o, n in zip(page.dataoffsets, page.databytecounts)), default=0)
-                if end > size:
-                    sentence = f"The file ends after {size} bytes, but its pictures reach to byte {end}."
-                    hint = "The copy is incomplete: copy it again."
-                    return [_error(slide.path.name, FindingCode.TRUNCATED, sentence, hint, f"IFD {number}")]
-    except Exception as error:
-        sentence = f"The list of pictures in the file is damaged ({type(error).__name__})."
-        return [_error(slide.path.name, FindingCode.TIFF_BROKEN, sentence, "Copy or export the file again.")]
-    return []
 
 
 def _probe(slide: Slide) -> list[Finding]:

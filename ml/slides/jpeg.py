@@ -51,6 +51,17 @@ def whole_jpeg(stream: bytes, tables: bytes | None, rgb: bool) -> bytes | None:
     return (_ADOBE_RGB if rgb else _ADOBE_YCBCR) + shared + own
 
 
+def jpeg_size(data: bytes) -> tuple[int, int] | None:
+    """(width, height) px that a JPEG's frame header states, without decoding anything; None if it has none."""
+    position = 2
+    while position + 9 <= len(data) and data[position] == 0xFF:
+        marker = data[position + 1]
+        if 0xC0 <= marker <= 0xCF and marker not in (0xC4, 0xC8, 0xCC):
+            return int.from_bytes(data[position + 7 : position + 9], "big"), int.from_bytes(data[position + 5 : position + 7], "big")
+        position += 1 if marker == 0xFF else 2 + int.from_bytes(data[position + 2 : position + 4], "big")
+    return None
+
+
 _ADOBE = b"\xff\xd8\xff\xee\x00\x0eAdobe\x00\x64\x00\x00\x00\x00"
 _ADOBE_RGB, _ADOBE_YCBCR = _ADOBE + b"\x00", _ADOBE + b"\x01"
 

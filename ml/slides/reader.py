@@ -8,6 +8,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import openslide
@@ -36,9 +37,9 @@ def open_slide(path: str | Path, mpp: float | None = None) -> Slide:
 class Slide:
     """An open slide. Thread-safe for reading (OpenSlide is). Closed by `close`, `with`, or when nobody holds it any more."""
 
-    def __init__(self, path: str | Path, mpp: float | None = None) -> None:
+    def __init__(self, path: str | Path, mpp: float | None = None, osr: Any = None) -> None:
         self.path = Path(path)
-        self.osr = _open(self.path)
+        self.osr = _open(self.path) if osr is None else osr  # given for what OpenSlide does not open: ml.slides.flat
         self.size: tuple[int, int] = self.osr.dimensions
         self.vendor: str = self.osr.properties.get(openslide.PROPERTY_NAME_VENDOR, "unknown")
         self.levels: tuple[float, ...] = tuple(float(d) for d in self.osr.level_downsamples)

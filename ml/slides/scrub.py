@@ -9,6 +9,7 @@ As a command (`python -m ml.slides.scrub ORIGINAL TARGET [--mpp X]`) it prints t
 from __future__ import annotations
 
 import argparse
+import errno
 import json
 import logging
 import sys
@@ -24,6 +25,7 @@ from ml.slides.check import IDENTIFYING_PROPERTIES
 from ml.slides.colour_profile import profile_of, sanitised
 from ml.slides.files import sha256_file, whole_file
 from ml.slides.findings import FindingCode, SlideError
+from ml.slides.flat import open_source
 from ml.slides.jpeg import clean_jpeg
 from ml.slides.pyramid import SMALLEST, TILE, PyramidLevel, encode_row
 from ml.slides.reader import Slide, open_slide
@@ -81,7 +83,7 @@ def make_working(
     Errors: SlideError MPP_MISSING, TILE_UNREADABLE, WORKING_SLIDE_FAILED and those of open_slide.
     """
     path, target = Path(path), Path(target)
-    with open_slide(path, mpp=mpp) as slide:
+    with open_source(path, mpp=mpp) as slide:
         stated = slide.need_mpp()
         x, y, width, height = _bounds(slide)
         raw = profile_of(slide.osr)
@@ -89,7 +91,9 @@ def make_working(
         removed = _removed(slide, profile is not None)
         copied = _copy_plan(slide) if (x, y) == (0, 0) and (width, height) == slide.size else None
         with whole_file(target) as part:
-            lossless = copied is not None and _write(part, slide, (x, y, width, height), stated, copied, profile, progress) and _same(slide, part)
+            lossless = (
+                copied is not None and _write(part, slide, (x, y, width, height), stated, copied, profile, progress) and _same(slide, part)
+            )
             if not lossless:
                 _write(part, slide, (x, y, width, height), stated, _encode_plan(), profile, progress)
             levels = _verified_levels(part, (width, height), stated)
@@ -326,6 +330,11 @@ def main(arguments: list[str] | None = None) -> int:
         answer = make_working(options.path, options.target, options.mpp).to_dict()
     except SlideError as error:
         answer = {"error": {"code": str(error.code), "sentence": error.sentence, "hint": error.hint, "where": error.where}}
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sentence, hint = "The disk is full: the working slide could not be written.", "Make room and try again; the original is unharmed."
+        answer = {"error": {"code": str(FindingCode.DISK_FULL), "sentence": sentence, "hint": hint, "where": ""}}
     print(json.dumps(answer))
     return 0
 

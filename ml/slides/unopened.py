@@ -15,6 +15,7 @@ from PIL import Image
 
 from ml.slides.archives import archive_findings
 from ml.slides.findings import Finding, FindingCode, Severity, SlideError
+from ml.slides.flat import unreadable_as_flat
 from ml.slides.sniff import EXTENSION_KINDS, companion_of, missing_companions
 
 MAX_PICTURE_BYTES = 1 << 30
@@ -146,7 +147,8 @@ def _tiff_pages(path: Path, tif: Any, smallest_px: float) -> list[Finding]:
             findings.append(_broken(path, reason, "IFD 0"))
     if not any(finding.severity == Severity.ERROR for finding in findings):
         hint = "Convert it and import the result: vips tiffsave IN OUT.tif --tile --pyramid --compression jpeg --Q 90, with its resolution."
-        sentence = "The picture is whole, but it is not a tiled pyramid, so that it cannot be read in parts."
+        reason = unreadable_as_flat(page) or "the reader refuses it"
+        sentence = f"The picture is whole, but it is not a tiled pyramid, and it cannot be converted here: {reason}."
         findings.append(_error(path, FindingCode.NOT_A_PYRAMID, sentence, hint, "IFD 0"))
     return findings
 

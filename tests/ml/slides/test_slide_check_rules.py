@@ -140,9 +140,10 @@ def test_a_sound_slide_under_a_wrong_name_is_ready_with_a_warning(tmp_path, pyra
     assert report.state == "ready" and report.codes == {Code.WRONG_EXTENSION}
 
 
-def test_a_flat_rgb_tiff_is_kept_for_conversion(tmp_path, picture):
+def test_a_flat_rgb_tiff_asks_for_its_pixel_size_and_is_converted(tmp_path, picture):
     tifffile.imwrite(tmp_path / "flat.tif", picture, photometric="rgb")
-    assert verdict(tmp_path / "flat.tif") == ("needs attention", {Code.NOT_A_PYRAMID})
+    assert verdict(tmp_path / "flat.tif") == ("needs attention", {Code.MPP_MISSING})
+    assert check_slide(tmp_path / "flat.tif", mpp=0.5).state == "ready"
 
 
 @pytest.mark.parametrize("channels", [1, 2, 5])
