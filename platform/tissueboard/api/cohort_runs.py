@@ -37,7 +37,7 @@ class ItemQuery(serializers.Serializer[Any]):
 
 class PlanRequest(serializers.Serializer[Any]):
     cohort = CohortRef()
-    pipeline = serializers.ChoiceField(choices=sorted(PIPELINES))
+    pipeline = serializers.CharField(max_length=40, help_text=f"One of: {', '.join(sorted(PIPELINES))}.")
     options = serializers.DictField(
         child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID),
         required=False,
@@ -229,10 +229,11 @@ class RunPlan(Address):
 class RunDetail(Address):
     serializer_class = RunDetailSerializer
 
-    @extend_schema(operation_id="runs_retrieve", summary="One run with its progress")
+    @extend_schema(operation_id="runs_retrieve", summary="One run with its progress; looking at it also keeps it going")
     def get(self, request: Request, run_id: int) -> Response:
         run = selectors.get_run(request.user, run_id)
-        if run.state == CohortRun.State.RUNNING and feed(run.pk):
+        if run.state == CohortRun.State.RUNNING:
+            feed(run.pk)
             run = selectors.get_run(request.user, run_id)
         return Response(self.get_serializer(run).data)
 
