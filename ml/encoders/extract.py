@@ -1,6 +1,6 @@
 """Slides -> feature bags with one encoder: resumable, in bounded memory, with tiles read ahead while the encoder works.
 
-    from ml.encoders import load_encoder
+    from ml.encoders.runtime import load_encoder
     from ml.encoders.extract import extract_slides
     for found in extract_slides(paths, load_encoder("he-descriptors"), "features/"):
         print(found)

@@ -210,7 +210,12 @@ class _Run:
             if self.per_tile is None:
                 self.per_tile = seconds_per_tile(self.compute, self.out_px)
             rows = rows_per_block(n, self.per_tile)
-        folder, allowed = BlockFolder(work.blocks, n, inputs, rows), self.limit(n)
+        try:
+            folder, allowed = BlockFolder(work.blocks, n, inputs, rows), self.limit(n)
+        except OSError as error:
+            if error.errno not in FULL:
+                raise
+            raise disk_full(work.blocks, n) from error
         if len(folder.bad) > allowed:
             # What stopped the last attempt may have been the network or the disk: those tiles get a second chance.
             folder.forget_bad()

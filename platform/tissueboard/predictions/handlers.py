@@ -30,3 +30,10 @@ def risk(ctx: JobContext) -> Done:
     from . import risk_jobs
 
     return risk_jobs.apply_risk(ctx)
+
+
+@handler("predictions.features", queue="gpu", title="Features of every tile")
+def features(ctx: JobContext) -> Done:
+    from . import feature_jobs
+
+    return feature_jobs.make_features(ctx)

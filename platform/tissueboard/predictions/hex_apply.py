@@ -2,34 +2,24 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from tissueboard.jobs.context import Done, JobContext, OutputSpec
-from tissueboard.jobs.errors import JobRefused
-from tissueboard.model_registry.models import ModelVersion
 from tissueboard.model_registry.services import choose_fold, weights_path
-from tissueboard.slides.models import Slide
 from tissueboard.slides.tiling import grid_of, open_working
 from tissueboard.store import store
 
 from .models import Prediction
+from .sources import Source, load_source, no_tissue, refusals, skipped_facts, telling
 
-BLOCK = 512
+if TYPE_CHECKING:
+    from ml.types import TileGrid
+
 SCALE_TILES = 256
+BLOCKS = "hex"
 # Kept beside the features so that niches can be made without reading the tiles again.
 MORPHOLOGY = "morphology"
-
-
-@dataclass(frozen=True)
-class Source:
-    """What an output was made from, for its provenance."""
-
-    slide: Slide
-    version: ModelVersion
-
-    def inputs(self) -> dict[str, str]:
-        return {"working slide": self.slide.working_sha256, "weights": self.version.sha256}
 
 
 def apply_hex(ctx: JobContext) -> Done:
@@ -40,6 +30,8 @@ def apply_hex(ctx: JobContext) -> Done:
     ctx.progress(0.9, "saving")
     bag_key, bag_sha = _save_bag(source, grid, arrays)
     map_key, map_sha, map_facts = _save_map(source, grid, arrays)
+    bag_facts = {"n_tiles": len(grid), "tile_um": grid.tile_um, "features_fold": 0, "dim": arrays["features"].shape[1]}
+    left_out = skipped_facts(fold_of.skipped)
 
     def publish() -> None:
         common = {
@@ -51,8 +43,8 @@ def apply_hex(ctx: JobContext) -> Done:
             "code_version": ctx.code_version,
         }
         for kind, key, sha, facts in (
-            (Prediction.Kind.FEATURE_BAG, bag_key, bag_sha, {"n_tiles": len(grid), "tile_um": grid.tile_um, "features_fold": 0}),
-            (Prediction.Kind.VIRTUAL_MAP, map_key, map_sha, map_facts),
+            (Prediction.Kind.FEATURE_BAG, bag_key, bag_sha, {**bag_facts, **left_out}),
+            (Prediction.Kind.VIRTUAL_MAP, map_key, map_sha, {**map_facts, **left_out}),
         ):
             Prediction.objects.update_or_create(
                 slide=source.slide, kind=kind, version=source.version, defaults={**common, "key": key, "sha256": sha, "facts": facts}
@@ -62,16 +54,8 @@ def apply_hex(ctx: JobContext) -> Done:
     return Done(outputs, publish)
 
 
-def load_source(params: dict[str, Any]) -> Source:
-    """Slide and version named by a job's params; JobRefused where the slide is not ready."""
-    slide = Slide.objects.select_related("sample__patient__cohort").get(pk=params["slide"])
-    if slide.state != Slide.State.READY:
-        raise JobRefused("SLIDE_NOT_READY", f"The slide {slide.name} is not ready: {slide.state}.", "Resolve its findings first.")
-    return Source(slide, ModelVersion.objects.get(pk=params["version"]))
-
-
 class _Infer:
-    """One pass over the tiles of a slide."""
+    """One pass over the tiles of a slide, in blocks that survive the attempt."""
 
     def __init__(self, source: Source):
         from ml.hex.checkpoint import load
@@ -79,34 +63,63 @@ class _Infer:
         self.source = source
         self.weights = load(weights_path(source.version))
         self.choice = choose_fold(source.version, source.slide.sample.patient, len(self.weights.folds))
+        self.side = max(self.weights.config.input_px, 112)
+        self.skipped: dict[int, str] = {}
 
-    def run(self, ctx: JobContext) -> tuple[dict[str, Any], Any]:
-        """{features (n, d), values (n, P), out_of_range (n,), morphology (n, m)} and the tile grid."""
+    def run(self, ctx: JobContext) -> tuple[dict[str, Any], TileGrid]:
+        """{features (n, d), values (n, P), out_of_range (n,), morphology (n, m)} and the grid of the n tiles that could be read."""
+        from ml.slides.loader import TileSource
+        from ml.slides.tile_run import SlideWork, run_one
+
+        slide = self.source.slide
+        with open_working(slide) as opened:
+            grid = grid_of(slide, opened, self.weights.config.tile_um)
+        if not len(grid):
+            raise no_tissue(self.weights.config.tile_um)
+        tiles = TileSource(store.path(slide.working_key), grid, slide.mpp)
+        inputs = {**self.source.inputs(), "code": ctx.code_version, "fold": self.choice.fold}
+        with refusals():
+            compute = self.compute(tiles)
+            done = run_one(SlideWork(slide.name, tiles, ctx.workdir / BLOCKS), compute, self.side, inputs, progress=telling(ctx, 0.85))
+            arrays, kept, self.skipped = done.folder.arrays(), done.kept, done.folder.bad
+        left = replace(grid, xy=grid.xy[kept], tissue=None if grid.tissue is None else grid.tissue[kept])
+        return {name: array[kept] for name, array in arrays.items()}, left
+
+    def compute(self, source: Any) -> Any:
+        """(b, side, side, 3) uint8 -> the arrays of those tiles. source: the TileSource that the slide's stain scale is measured on."""
+        from ml.hex.predict import infer
+        from ml.slides.morphology import tile_morphology
+
+        scale = self._stain_scale(source)
+
+        def compute(tiles: Any) -> dict[str, Any]:
+            answer = infer(self.weights, tiles, self.choice.fold)
+            return {
+                "features": answer.features,
+                "values": answer.values,
+                "out_of_range": answer.out_of_range,
+                MORPHOLOGY: tile_morphology(tiles, scale, mpp=source.grid.tile_um / self.side),
+            }
+
+        return compute
+
+    def _stain_scale(self, source: Any) -> Any:
+        """One scale for the whole slide, from tiles all over it, or a block of tiles would be compared with itself."""
         import numpy as np
 
-        from ml.hex.predict import infer
-        from ml.slides.morphology import stain_scale, tile_morphology
+        from ml.slides.findings import FindingCode, SlideError
+        from ml.slides.loader import tile_batches
+        from ml.slides.morphology import stain_scale
 
-        config = self.weights.config
-        parts: dict[str, list[Any]] = {"features": [], "values": [], "out_of_range": [], MORPHOLOGY: []}
-        with open_working(self.source.slide) as slide:
-            grid = grid_of(self.source.slide, slide, config.tile_um)
-            if not len(grid):
-                raise JobRefused(
-                    "NO_TISSUE", f"No tile of {config.tile_um:g} um has enough tissue.", "Check the slide; it may be empty or too small."
-                )
-            side = max(config.input_px, 112)
-            # One scale for the whole slide, from tiles all over it, or a block of tiles would be compared with itself.
-            spread = np.linspace(0, len(grid) - 1, min(len(grid), SCALE_TILES)).astype(int)
-            scale = stain_scale(slide.tile_array(replace(grid, xy=grid.xy[spread], tissue=None), side))
-            for done, tiles in enumerate(slide.tiles(grid, side, batch=BLOCK)):
-                answer = infer(self.weights, tiles, self.choice.fold)
-                parts["features"].append(answer.features)
-                parts["values"].append(answer.values)
-                parts["out_of_range"].append(answer.out_of_range)
-                parts[MORPHOLOGY].append(tile_morphology(tiles, scale, mpp=grid.tile_um / side))
-                ctx.progress(0.85 * min(1.0, (done + 1) * BLOCK / len(grid)), f"{min((done + 1) * BLOCK, len(grid))} of {len(grid)} tiles")
-        return {name: np.concatenate(blocks) for name, blocks in parts.items()}, grid
+        spread = np.unique(np.linspace(0, len(source.grid) - 1, min(len(source.grid), SCALE_TILES)).astype(int))
+        batches = list(tile_batches([replace(source, rows=spread)], self.side, SCALE_TILES))
+        tiles = np.concatenate([batch.tiles[batch.readable] for batch in batches])
+        if not len(tiles):
+            told = next(iter(batches[0].reasons.values()))
+            raise SlideError(
+                FindingCode.TILE_UNREADABLE, f"None of {len(spread)} tiles can be read. The first: {told}", "Copy the slide again."
+            )
+        return stain_scale(tiles)
 
 
 def _save_bag(source: Source, grid: Any, arrays: dict[str, Any]) -> tuple[str, str]:

@@ -1,0 +1,117 @@
+"""The virtual protein map is made in blocks too: a second attempt goes on inside the slide, and the numbers are those of one pass."""
+
+import os
+
+import h5py
+import numpy as np
+import pytest
+
+from ml.slides.morphology import stain_scale, tile_morphology
+from tissueboard.jobs import services
+from tissueboard.jobs.context import work_folder
+from tissueboard.jobs.models import State
+from tissueboard.model_registry.models import ModelVersion
+from tissueboard.model_registry.services import weights_path
+from tissueboard.predictions.maps import load_map
+from tissueboard.predictions.models import Prediction
+from tissueboard.slides.tiling import grid_of, input_key, open_working
+from tissueboard.store import store
+
+pytestmark = pytest.mark.django_db
+MARKERS = ("CD8", "CD68")
+
+
+@pytest.fixture(scope="module")
+def hex_folder(tmp_path_factory):
+    """A small HEX that was fitted for a moment: its numbers mean nothing, but they are its own."""
+    import torch
+
+    from ml.hex.checkpoint import save_fit
+    from ml.hex.config import HexFitConfig
+    from ml.hex.train import fit
+
+    torch.set_num_threads(1)
+    rng = np.random.default_rng(0)
+    images, labels = rng.integers(80, 255, (64, 48, 48, 3)).astype(np.uint8), rng.random((64, 2)).astype(np.float32)
+    patients = [f"P{i % 4}" for i in range(64)]
+    found = fit(images, labels, patients, patients, MARKERS, HexFitConfig(markers=MARKERS, epochs=1, batch=32, folds=2, seed=3))
+    folder = tmp_path_factory.mktemp("hex") / "model"
+    save_fit(found, folder, salt="salt", code_version="test", label="untrained", inputs={"toy": "0" * 64})
+    return folder
+
+
+@pytest.fixture
+def version(hex_folder, db):
+    import shutil
+
+    temp = store.new_temp()
+    shutil.copytree(hex_folder, temp)
+    sha = store.save(temp, "tests/hex")
+    common = {"config": {}, "licence": "Apache-2.0", "provenance": {"code_version": "test"}, "panel": list(MARKERS), "pitch_um": 56.0}
+    return ModelVersion.objects.create(family="hex", name="for a moment", label="untrained", key="tests/hex", sha256=sha, **common)
+
+
+@pytest.fixture
+def ask(people, run_jobs, version):
+    def run(slide):
+        params = {"slide": slide.pk, "version": version.pk}
+        job = services.enqueue(people.contributor, "predictions.virtual_map", params, cohorts=[people.lung.cohort], key=input_key(slide))
+        run_jobs()
+        job.refresh_from_db()
+        return job
+
+    return run
+
+
+def outputs(slide, version):
+    bag = Prediction.objects.get(slide=slide, version=version, kind="feature bag")
+    with h5py.File(store.path(bag.key)) as file:
+        arrays = {name: np.asarray(file[name]) for name in ("features", "values", "morphology", "coords")}
+    virtual = load_map(Prediction.objects.get(slide=slide, version=version, kind="virtual map"))
+    return arrays | {"map": virtual.values, "far": virtual.out_of_range}, bag.facts
+
+
+def test_the_numbers_are_those_of_the_same_batches_without_blocks(ask, people, version):
+    from ml.hex.checkpoint import load
+    from ml.hex.predict import infer
+
+    slide = people.lung.slide
+    assert ask(slide).state == State.SUCCEEDED
+    found, facts = outputs(slide, version)
+    weights = load(weights_path(version))
+    with open_working(slide) as opened:
+        grid = grid_of(slide, opened, 56.0)
+        scale = stain_scale(opened.tile_array(grid, 112))  # fewer than 256 tiles: all of them
+        batches = list(opened.tiles(grid, 112, batch=16))
+    answers = [infer(weights, tiles, None) for tiles in batches]
+    for name in ("features", "values"):
+        np.testing.assert_array_equal(found[name], np.concatenate([getattr(a, name) for a in answers]))
+    np.testing.assert_array_equal(found["morphology"], np.concatenate([tile_morphology(t, scale, mpp=0.5) for t in batches]))
+    assert (facts["n_tiles"], facts["n_skipped"], facts["dim"]) == (len(grid), 0, found["features"].shape[1])
+
+
+def test_a_second_attempt_goes_on_inside_the_slide(ask, people, version, monkeypatch):
+    slide, inner, blocks = people.lung.slide, os.replace, []
+
+    def die(part, target):
+        inner(part, target)
+        if str(target).endswith(".block"):
+            blocks.append(target)
+            if len(blocks) == 3:
+                raise MemoryError("the worker is killed here")
+
+    monkeypatch.setattr(os, "replace", die)
+    job = ask(slide)
+    assert job.state == State.CRASHED and not Prediction.objects.filter(version=version).exists()
+    assert len(list((work_folder(job.pk) / "hex").glob("*.block"))) == 3
+    assert ask(slide).state == State.SUCCEEDED
+    assert len(set(blocks)) == len(blocks)  # no block was made twice
+    resumed, _ = outputs(slide, version)
+
+    monkeypatch.undo()
+    Prediction.objects.filter(version=version).delete()
+    services.Job.objects.filter(kind="predictions.virtual_map").delete()
+    assert ask(slide).state == State.SUCCEEDED
+    whole, _ = outputs(slide, version)
+    for name, array in whole.items():
+        np.testing.assert_array_equal(resumed[name], array)
