@@ -36,3 +36,8 @@ TITLES = {
     "case": "Case: virtual proteins, niches, risk",
     "features": "Features of every tile with one encoder",
 }
+
+
+def step_title(kind: str) -> str:
+    """A step in words, wherever it is declared; the kind itself where it is not any more."""
+    return next((step.title for steps in PIPELINES.values() for step in steps if step.kind == kind), kind)

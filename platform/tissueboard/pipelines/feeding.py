@@ -172,7 +172,7 @@ def _needs(run: CohortRun, step: Step, items: list[RunItem]) -> dict[int, list[R
 def _impossible(step: Step, item: RunItem, needs: list[RunItem]) -> tuple[str, str] | None:
     lost = next((need for need in needs if need.plan == "skip"), None)
     if lost is not None:
-        return WhyNot.NEEDS_MISSING, f"{registry.title_of(lost.kind)} cannot run: {lost.reason}"
+        return WhyNot.NEEDS_MISSING, f"{lost.title} cannot run: {lost.reason}"
     return why_not_on(step, item.slide)
 
 

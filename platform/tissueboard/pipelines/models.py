@@ -9,9 +9,10 @@ from django.db.models import Case, Q, Value, When
 from tissueboard.cohorts.access import ScopedQuerySet
 from tissueboard.cohorts.models import Cohort, Patient
 from tissueboard.jobs.models import ACTIVE, WAITING, Job, State
-from tissueboard.jobs.registry import title_of
 from tissueboard.model_registry.models import ModelVersion
 from tissueboard.slides.models import Slide
+
+from .declared import step_title
 
 RUN_STATES = ("running", "paused", "done", "cancelled")
 PLANS = ("run", "exists", "skip")
@@ -130,4 +131,4 @@ class RunItem(models.Model):
     @property
     def title(self) -> str:
         """The step in words."""
-        return title_of(self.kind)
+        return step_title(self.kind)

@@ -14,6 +14,7 @@ from tissueboard.errors import NotVisible
 from tissueboard.jobs.models import State
 from tissueboard.jobs.selectors import expected_seconds
 
+from .declared import step_title
 from .models import CohortRun, RunItem, RunItemQuerySet
 from .versions import steps_of
 
@@ -120,8 +121,7 @@ def progress_of(user: Any, run: CohortRun) -> Progress:
         table.setdefault(kind, dict.fromkeys(RunItem.STATES, 0))[state] = n
     with_version = RunItem.objects.visible_to(user).filter(run=run, version__isnull=False).select_related("version")
     versions = {item.kind: item.version for item in with_version.order_by("kind", "pk").distinct("kind")}
-    titles = {step.kind: step.title for step in steps_of(run.pipeline)}
-    steps = [StepProgress(kind, titles.get(kind, kind), versions.get(kind), counts) for kind, counts in table.items()]
+    steps = [StepProgress(kind, step_title(kind), versions.get(kind), counts) for kind, counts in table.items()]
     counts = {state: sum(step.counts[state] for step in steps) for state in RunItem.STATES}
     per_hour, ends_at = _rate(run, items, steps) if run.state == CohortRun.State.RUNNING else (None, None)
     return Progress(steps, counts, per_hour, ends_at, _failures(items))
