@@ -6,6 +6,7 @@ named must not open anything. The table is read for the cohort `lung`, and once 
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from io import BytesIO
@@ -136,6 +137,44 @@ def table(part: Any, world: Any) -> dict[str, Any]:
     return {"file": file}
 
 
+def region(part: Any, world: Any) -> dict[str, Any]:
+    """A region on the first slide, made when it is first asked for."""
+    from tissueboard.slides.models import Region
+
+    outline = {"type": "Polygon", "coordinates": [[[0, 0], [300, 0], [300, 300], [0, 300], [0, 0]]]}
+    found, _ = Region.objects.get_or_create(
+        slide=part.slide,
+        removed_at=None,
+        name=f"{part.cohort.name} by hand",
+        defaults={"geometry": outline, "n_points": 5, "area_px0": 9e4},
+    )
+    return {"slide_id": part.slide.pk, "region_id": found.pk}
+
+
+def region_file(part: Any, world: Any) -> dict[str, Any]:
+    """A checked file of regions that waits for somebody."""
+    from qupath_files import collection
+
+    from tissueboard.slides.models import RegionImport
+    from tissueboard.slides.region_imports import check_regions
+
+    found = RegionImport.objects.filter(slide=part.slide, state="waiting").first()
+    sender = world.contributor if part is world.lung else world.stranger
+    found = found or check_regions(sender, part.slide, collection(), "front.geojson")
+    return {"slide_id": part.slide.pk, "import_id": found.pk}
+
+
+def geojson(part: Any, world: Any) -> dict[str, Any]:
+    from qupath_files import collection
+
+    file = BytesIO(collection())
+    file.name = "front.geojson"
+    return {"file": file}
+
+
+OUTLINE = {"type": "Point", "coordinates": [5, 5]}
+
+
 def with_token(**more: Any) -> Callable[[Any, Any], dict[str, Any]]:
     """Addresses of tiles: the token of a member is the right itself."""
     from tissueboard.slides.services import tile_token
@@ -145,6 +184,28 @@ def with_token(**more: Any) -> Callable[[Any, Any], dict[str, Any]]:
         return {"slide_id": part.slide.pk, "token": tile_token(member, part.slide)} | more
 
     return kwargs
+
+
+def image(part: Any, world: Any) -> dict[str, Any]:
+    """A multiplex image of the part's sample."""
+    from multiplex_pictures import image_of
+
+    return {"image_id": image_of(part.sample).pk}
+
+
+def waiting_image(part: Any, world: Any) -> dict[str, Any]:
+    from multiplex_pictures import image_of
+
+    return {"image_id": image_of(part.sample, "needs attention").pk}
+
+
+def image_tile(part: Any, world: Any) -> dict[str, Any]:
+    from multiplex_pictures import image_of
+
+    from tissueboard.assays.services import tile_token
+
+    member, found = world.viewer if part is world.lung else world.stranger, image_of(part.sample)
+    return {"image_id": found.pk, "token": tile_token(member, found), "level": 0, "col": 0, "row": 0}
 
 
 API = {
@@ -166,6 +227,16 @@ API = {
     "api:maps": api(kwargs=slide),
     "api:map": api(kwargs=lambda part, world: slide(part, world) | {"map_id": part.map.pk}),
     "api:map_values": api(kwargs=lambda part, world: slide(part, world) | {"map_id": part.map.pk}),
+    "api:regions": Route(
+        get=members(200, anonymous=401),
+        post=members(201, anonymous=401, role="contributor"),
+        kwargs=slide,
+        body=lambda part, world: {"geometry": OUTLINE, "note": "mitosis"},
+        json=True,
+    ),
+    "api:region": api(kwargs=region),
+    "api:region_import": api_post(200, kwargs=slide, body=geojson, facts={"multipart": True}),
+    "api:regions_file": api(kwargs=slide),
     "api:imports": Route(
         get=signed_in(200, anonymous=401),
         post=members(202, anonymous=401, role="contributor"),
@@ -176,6 +247,9 @@ API = {
     "api:import": api(kwargs=import_, role="contributor"),
     "api:import_confirm": api_post(200, kwargs=import_),
     "api:import_discard": api_post(200, kwargs=import_),
+    "api:assays": api_list(),
+    "api:assay": api(kwargs=image),
+    "api:assay_complete": api_post(202, kwargs=waiting_image, body=lambda part, world: {"channels": ["a", "b", "c"], "mpp": 0.5}),
     "api:jobs": api_list(),
     "api:job": api(kwargs=job("done")),
     "api:job_cancel": api_post(200, kwargs=job("queued")),
@@ -204,6 +278,7 @@ TILES = {
     "slide_dzi": Route(get=everybody(200), kwargs=with_token()),
     "slide_tile": Route(get=everybody(200), kwargs=with_token(level=0, col=0, row=0)),
     "slide_thumbnail": page(kwargs=slide),
+    "multiplex_tile": Route(get=everybody(200), kwargs=image_tile, query=lambda part, world: {"c": "0:4d6dff:0:250"}),
 }
 
 PAGES = {
@@ -236,6 +311,19 @@ PAGES = {
         post=members(302, anonymous=302, role="contributor"),
         kwargs=cohort,
         body=table,
+    ),
+    "upload_multiplex": Route(
+        get=members(200, anonymous=302, role="contributor"),
+        post=members(302, anonymous=302, role="contributor"),
+        kwargs=cohort,
+        body=lambda part, world: table(part, world) | {"channels": "DAPI\nCD3", "mpp": "0,5"},
+    ),
+    "cohort_multiplex": page(kwargs=cohort),
+    "multiplex_image": Route(
+        get=members(200, anonymous=302),
+        post=members(302, anonymous=302, role="contributor"),
+        kwargs=waiting_image,
+        body=lambda part, world: {"channels": "DAPI\nCD3\nPanCK", "mpp": "0.5"},
     ),
     "km_csv": page(kwargs=cohort, query=lambda part, world: {"endpoint": "OS", "group_by": "stage"}),
     "cohort_runs": page(kwargs=cohort),
@@ -275,6 +363,24 @@ PAGES = {
     "map_range": page(kwargs=lambda part, world: {"patient_id": part.patient.pk, "prediction_id": part.map.pk}),
     "map_png": page(kwargs=channel),
     "map_values": page(kwargs=channel),
+    "slide_regions": Route(
+        get=members(200, anonymous=302), post=members(302, anonymous=302, role="contributor"), kwargs=slide, body=geojson
+    ),
+    "slide_regions_data": page(kwargs=slide),
+    "slide_regions_geojson": page(kwargs=slide),
+    "slide_region_new": page_post(201, kwargs=slide, body=lambda part, world: {"geometry": json.dumps(OUTLINE), "note": "mitosis"}),
+    "slide_region_file": Route(
+        get=members(200, anonymous=302, role="contributor"),
+        post=members(302, anonymous=302, role="contributor"),
+        kwargs=region_file,
+        body=lambda part, world: {"action": "confirm"},
+    ),
+    "slide_region": Route(
+        get=members(200, anonymous=302),
+        post=members(302, anonymous=302, role="contributor"),
+        kwargs=region,
+        body=lambda part, world: {"action": "edit", "note": "looked at again"},
+    ),
     "jobs": page_list(),
     "job": page(kwargs=job("done")),
     "job_cancel": page_post(302, kwargs=job("queued")),

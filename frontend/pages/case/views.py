@@ -22,6 +22,7 @@ from .comparison import pairs
 from .header import all_values, first_facts, tumours
 from .history import history_of
 from .measured import measured_facts, tests_of_cohort
+from .regions import MADE_BEFORE, regions_block
 from .risk import risk_block
 from .similar import slide_data
 from .source import IN_SAMPLE, source_of, warning_for
@@ -38,6 +39,7 @@ def case(request: HttpRequest, patient_id: int) -> HttpResponse:
 
 def case_context(request: HttpRequest, patient: Any) -> dict[str, Any]:
     """Everything that the page shows, block by block."""
+    from tissueboard.assays.selectors import images_of_patient
     from tissueboard.slides.selectors import slides_of_patient
 
     user = request.user
@@ -60,6 +62,7 @@ def case_context(request: HttpRequest, patient: Any) -> dict[str, Any]:
         "slides": slides,
         "slide": slide,
         "measured": measured,
+        "images": list(images_of_patient(user, patient)),
         "risk": risk,
         "decisions": decisions_in(events),
         "max_chars": MAX_CHARS,
@@ -67,7 +70,7 @@ def case_context(request: HttpRequest, patient: Any) -> dict[str, Any]:
         "history_phone": draw_history(history, 340.0),
         "undated": history.undated,
     }
-    return context | _about_slide(user, patient, slide, measured, risk)
+    return context | _about_slide(user, patient, slide, measured, risk, context["may_add"])
 
 
 def _chosen(slides: list[Any], wanted: int | None) -> Any:
@@ -77,7 +80,7 @@ def _chosen(slides: list[Any], wanted: int | None) -> Any:
     return named or ready or (slides[0] if slides else None)
 
 
-def _about_slide(user: Any, patient: Any, slide: Any, measured: list[Any], risk: Any) -> dict[str, Any]:
+def _about_slide(user: Any, patient: Any, slide: Any, measured: list[Any], risk: Any, may_add: bool) -> dict[str, Any]:
     """Blocks 2, 5 and 6: the map of the chosen slide, if it is ready and has one."""
     from tissueboard.predictions.selectors import maps_of_slide
 
@@ -89,12 +92,16 @@ def _about_slide(user: Any, patient: Any, slide: Any, measured: list[Any], risk:
     said = list(warnings)
     if prediction is not None and prediction.in_sample:
         said.append(("warn", IN_SAMPLE))
+    regions = regions_block(slide, prediction, may_add) if slide is not None and slide.state == "ready" else None
+    if regions is not None and regions["stale"]:
+        said.append(("warn", MADE_BEFORE))
     tone, sentence = range_statement(view.out_of_range_share) if view else ("", "")
     return {
         "map": view,
         "map_source": source_of(prediction, ("Slide", slide.working_sha256[:12])) if prediction else None,
         "map_data": view.data if view else "",
         "slide_data": json.dumps(slide_data(user, slide, None)) if slide is not None and slide.state == "ready" else "",
+        "regions": regions,
         "warnings": said,
         "range_tone": tone,
         "range_sentence": sentence,

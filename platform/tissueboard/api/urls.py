@@ -3,7 +3,23 @@
 from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
-from . import cohort_runs, cohorts, imports, jobs, maps, model_versions, patients, retrieval, risk, slides, survival, tokens, views
+from . import (
+    assays,
+    cohort_runs,
+    cohorts,
+    imports,
+    jobs,
+    maps,
+    model_versions,
+    patients,
+    regions,
+    retrieval,
+    risk,
+    slides,
+    survival,
+    tokens,
+    views,
+)
 
 app_name = "api"
 urlpatterns = [
@@ -21,10 +37,17 @@ urlpatterns = [
     path("slides/<int:slide_id>/maps/", maps.MapList.as_view(), name="maps"),
     path("slides/<int:slide_id>/maps/<int:map_id>/", maps.MapDetail.as_view(), name="map"),
     path("slides/<int:slide_id>/maps/<int:map_id>/values.csv", maps.MapValues.as_view(), name="map_values"),
+    path("slides/<int:slide_id>/regions/", regions.RegionList.as_view(), name="regions"),
+    path("slides/<int:slide_id>/regions/import/", regions.RegionUploads.as_view(), name="region_import"),
+    path("slides/<int:slide_id>/regions/<int:region_id>/", regions.RegionDetail.as_view(), name="region"),
+    path("slides/<int:slide_id>/regions.geojson", regions.RegionFile.as_view(), name="regions_file"),
     path("imports/", imports.ImportList.as_view(), name="imports"),
     path("imports/<int:import_id>/", imports.ImportDetail.as_view(), name="import"),
     path("imports/<int:import_id>/confirm/", imports.ImportConfirm.as_view(), name="import_confirm"),
     path("imports/<int:import_id>/discard/", imports.ImportDiscard.as_view(), name="import_discard"),
+    path("assays/", assays.AssayList.as_view(), name="assays"),
+    path("assays/<int:image_id>/", assays.AssayDetail.as_view(), name="assay"),
+    path("assays/<int:image_id>/complete/", assays.AssayComplete.as_view(), name="assay_complete"),
     path("jobs/", jobs.JobList.as_view(), name="jobs"),
     path("jobs/<int:job_id>/", jobs.JobDetail.as_view(), name="job"),
     path("jobs/<int:job_id>/cancel/", jobs.JobCancel.as_view(), name="job_cancel"),
