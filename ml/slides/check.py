@@ -148,7 +148,7 @@ def _inside(slide: Slide, kind: str, facts: dict[str, Any]) -> list[Finding]:
     unreadable = _probe(slide)
     table = tile_table_findings(slide) if kind == "tiff" else []
     findings += [finding for finding in table if not unreadable or finding.code != FindingCode.TILE_DAMAGED] + unreadable
-    if not unreadable and not small:
+    if not unreadable and not small and FindingCode.TILE_DAMAGED not in {finding.code for finding in table}:
         findings += _tissue(slide, believed, facts)
     return findings
 

@@ -18,16 +18,18 @@ from tissueboard.accounts.audit import record
 from tissueboard.cohorts.access import Role, require
 from tissueboard.cohorts.models import Cohort, Patient, Sample
 from tissueboard.slides.models import Slide
-from tissueboard.store import store
 
+from .disk import as_finding, full_disk_refused, refusal
 from .errors import IntakeCode, IntakeRefused, error, info, refuse_mixing
 from .models import Import
 from .naming import Codes, codes_for
+from .ready import make_files
 from .sealing import alone, checksum, main_file, seal
 
 READY, ATTENTION, REJECTED = map(str, (Slide.State.READY, Slide.State.NEEDS_ATTENTION, Slide.State.REJECTED))
-THUMBNAIL_PX = 512
-KEPT_FACTS = ("bytes", "kind", "header_mpp", "levels", "tissue_share", "objective_power", "associated_images")
+KEPT_FACTS = (
+    *("bytes", "kind", "header_mpp", "levels", "tissue_share", "pen_share", "frame_share", "objective_power", "associated_images"),
+)
 Tick = Callable[[], None]
 
 
@@ -109,9 +111,18 @@ def import_slide(
     if known is not None and known.state == ATTENTION:
         result = replace(result, findings=[_duplicate(known, name), *result.findings])
     import_ = _opened(user, cohort, import_, name, path, sha256)
-    slide = known or _new_slide(cohort, codes, request, sha256, seal(path, sha256))
-    finished = _finish(user, slide, result, request, import_, tick)
-    return _close(user, cohort, import_, finished, False, name, sha256)
+    try:
+        with full_disk_refused():
+            sealed_key = known.sealed_key if known else seal(path, sha256)
+    except IntakeRefused as refused:
+        said = error(refused.code, refused.sentence, refused.hint, file=name).to_dict()
+        Import.objects.filter(pk=import_.pk).update(state=ATTENTION, findings=[said])
+        raise
+    slide = known or _new_slide(cohort, codes, request, sha256, sealed_key)
+    closed = _close(user, cohort, import_, _finish(user, slide, result, request, import_, tick), False, name, sha256)
+    if FindingCode.DISK_FULL in {f.code for f in closed.findings}:
+        raise refusal()  # the slide waits with this finding; an upload keeps its bytes
+    return closed
 
 
 def override_mpp(user: Any, slide: Slide, mpp: float, tick: Tick | None = None) -> SlideImportResult:
@@ -222,7 +233,7 @@ def _finish(user: Any, slide: Slide, result: _Checked, request: Request, import_
     findings, state = list(result.findings), result.state
     if state == READY:
         try:
-            _make_ready(user, slide, facts, request, import_, tick)
+            findings += [replace(f, file=result.file) for f in _make_ready(user, slide, facts, request, import_, tick)]
         except SlideError as reason:
             findings.append(reason.finding(result.file))
             state = ATTENTION
@@ -234,39 +245,20 @@ def _finish(user: Any, slide: Slide, result: _Checked, request: Request, import_
     return SlideImportResult(result.file, state, findings, slide, import_)
 
 
-def _make_ready(user: Any, slide: Slide, facts: dict[str, Any], request: Request, import_: Import | None, tick: Tick | None) -> None:
-    """Writes the working slide and its thumbnail and fills in what a ready slide must have. SlideError if that fails."""
-    from ml.slides.isolate import make_working_isolated
-
+def _make_ready(
+    user: Any, slide: Slide, facts: dict[str, Any], request: Request, import_: Import | None, tick: Tick | None
+) -> list[Finding]:
+    """The slide's files and what a ready slide must have; warnings about its quality. SlideError if that fails."""
     _advance(slide, import_, Slide.State.REMOVING_IDENTIFIERS)
-    temp = store.new_temp(".tif")
     try:
-        made = make_working_isolated(main_file(slide.sealed_key), temp, request.mpp, tick=tick)
-        _advance(slide, import_, Slide.State.BUILDING_TILES)
-        thumbnail = store.new_temp(".jpg")
-        _write_thumbnail(temp, thumbnail)
-        store.save(thumbnail, f"slides/{slide.pk}/thumbnail.jpg")
-        key = f"slides/{slide.pk}/working.tif"
-        slide.working_sha256 = store.save(temp, key)
-    finally:
-        temp.unlink(missing_ok=True)
-    slide.working_key = key
-    slide.mpp, (slide.width, slide.height) = made["mpp"], made["size"]
+        findings = make_files(slide, request.mpp, tick, lambda: _advance(slide, import_, Slide.State.BUILDING_TILES))
+    except OSError as reason:
+        raise as_finding(reason) from reason
     slide.mpp_source = "override" if facts.get("mpp_source") == "override" else "file"
     slide.tissue_mm2 = facts.get("tissue_mm2")
-    slide.facts |= {key: made[key] for key in ("levels", "origin_px0", "lossless", "pixels", "removed")}
     if slide.mpp_source == "override" and user is not None:
         slide.facts["mpp_given_by"] = user.get_username()
-
-
-def _write_thumbnail(working: Path, target: Path) -> None:
-    """A JPEG of at most 512 px, from the working slide (so without label or macro)."""
-    from ml.slides.reader import open_slide
-
-    with open_slide(working) as slide:
-        picture = slide.osr.get_thumbnail((THUMBNAIL_PX, THUMBNAIL_PX)).convert("RGB")
-        picture.info.clear()
-        picture.save(target, "JPEG", quality=85)
+    return findings
 
 
 def _advance(slide: Slide, import_: Import | None, state: str) -> None:

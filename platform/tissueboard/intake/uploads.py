@@ -21,6 +21,7 @@ from tissueboard.slides.models import Slide
 from tissueboard.store import store
 
 from .clinical import ClinicalReport, import_clinical
+from .disk import full_disk_refused
 from .errors import IntakeCode, IntakeRefused, error, refuse_mixing
 from .models import Import
 from .sealing import suffix_of
@@ -191,7 +192,7 @@ def _receive(uploaded_file: UploadedFile, limit: int, suffix: str) -> tuple[Any,
     """(temporary path, SHA-256, bytes) of the stream; nothing is left behind when it is too large or breaks off."""
     temp, digest, size = store.new_temp(suffix), hashlib.sha256(), 0
     try:
-        with temp.open("wb") as out:
+        with full_disk_refused(), temp.open("wb") as out:
             for chunk in uploaded_file.chunks():
                 size += len(chunk)
                 if size > limit:
