@@ -4,7 +4,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
 from frontend.dash.gateway import gateway
-from frontend.pages import cohorts, imports, jobs, members, patients, runs, survival, uploads, versions
+from frontend.pages import assays, cohorts, imports, jobs, members, patients, runs, survival, uploads, versions
 from frontend.pages.case import maps, similar, values, views
 
 urlpatterns = [
@@ -14,12 +14,14 @@ urlpatterns = [
     path("cohorts/new/", cohorts.cohort_new, name="cohort_new"),
     path("cohorts/<int:cohort_id>/", cohorts.cohort, name="cohort"),
     path("cohorts/<int:cohort_id>/slides/", cohorts.cohort_slides, name="cohort_slides"),
+    path("cohorts/<int:cohort_id>/multiplex/", assays.cohort_multiplex, name="cohort_multiplex"),
     path("cohorts/<int:cohort_id>/imports/", imports.cohort_imports, name="cohort_imports"),
     path("cohorts/<int:cohort_id>/members/", members.cohort_members, name="cohort_members"),
     path("cohorts/<int:cohort_id>/members/<int:membership_id>/role/", members.member_role, name="cohort_member_role"),
     path("cohorts/<int:cohort_id>/members/<int:membership_id>/remove/", members.member_remove, name="cohort_member_remove"),
     path("cohorts/<int:cohort_id>/access-log/", cohorts.cohort_access_log, name="cohort_access_log"),
     path("cohorts/<int:cohort_id>/upload/slide/", uploads.upload_slide, name="upload_slide"),
+    path("cohorts/<int:cohort_id>/upload/multiplex/", assays.upload_multiplex, name="upload_multiplex"),
     path("cohorts/<int:cohort_id>/upload/table/", uploads.upload_table, name="upload_table"),
     path("cohorts/<int:cohort_id>/kaplan-meier.csv", survival.km_csv, name="km_csv"),
     path("cohorts/<int:cohort_id>/runs/", runs.cohort_runs, name="cohort_runs"),
@@ -29,6 +31,7 @@ urlpatterns = [
     path("runs/<int:run_id>/items.csv", runs.cohort_run_items, name="cohort_run_items"),
     path("runs/<int:run_id>/<str:action>/", runs.cohort_run_action, name="cohort_run_action"),
     path("imports/<int:import_id>/", imports.import_, name="import_"),
+    path("assays/<int:image_id>/", assays.multiplex_image, name="multiplex_image"),
     path("attention/<int:slide_id>/", imports.slide_attention, name="slide_attention"),
     path("cases/", patients.cases, name="cases"),
     path("cases/<int:patient_id>/", views.case, name="case"),

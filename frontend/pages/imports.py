@@ -17,6 +17,11 @@ from .access import signed_in
 from .cohorts import frame, page_of
 from .mapping_form import mapping_view, options_from
 
+ON_ITS_WAY = {
+    "clinical": "The file is imported.",
+    "slide": "The slide is on its way in.",
+    "multiplex": "The image is on its way in.",
+}
 SETTLED = ("ready", "needs attention", "rejected")
 # Findings about the um per pixel hint at an option of the command line; a page has a field for it.
 MPP_CODES = ("MPP_MISSING", "MPP_IMPLAUSIBLE", "MPP_ANISOTROPIC")
@@ -59,7 +64,7 @@ def _act(request: HttpRequest, found: Any) -> TissueboardError | None:
             review_import(request.user, found, options_from(request.POST, found.options))
         elif action == "confirm":
             confirm_import(request.user, found)
-            messages.success(request, "The file is imported." if found.kind == "clinical" else "The slide is on its way in.")
+            messages.success(request, ON_ITS_WAY[found.kind])
         elif action == "discard":
             discard_import(request.user, found)
             messages.info(request, f"{found.file_name} was discarded. Nothing was imported.")
@@ -75,7 +80,8 @@ def _act(request: HttpRequest, found: Any) -> TissueboardError | None:
 def _context(request: HttpRequest, found: Any) -> dict[str, Any]:
     live = found.state not in SETTLED
     order = {"error": 0, "warning": 1}
-    where = "on the page of the slide" if found.facts.get("slide") else "when you send the slide again"
+    what = "image" if found.kind == "multiplex" else "slide"
+    where = f"on the page of the {what}" if found.facts.get(what) else f"when you send the {what} again"
     findings = sorted(on_page(found.findings, where), key=lambda f: order.get(f["severity"], 2))
     preview = found.facts.get("preview", {})
     waiting = found.dry_run and bool(found.key) and not live
@@ -90,6 +96,8 @@ def _context(request: HttpRequest, found: Any) -> dict[str, Any]:
         "waiting": waiting,
         "imported": not found.dry_run and found.state == "ready",
         "slide_id": found.facts.get("slide"),
+        "image_id": found.facts.get("image"),
+        "is_assay": any(one["code"] == "ASSAY_IMAGE" for one in found.findings),
         "mapping": mapping_view(found.options, preview) if found.kind == "clinical" and "endpoints" in found.options else None,
     }
 

@@ -132,7 +132,7 @@ def _tiff_pages(path: Path, tif: Any, smallest_px: float) -> list[Finding]:
         findings += _ome_findings(path, description)
     if not rgb and (len(tif.pages) > 1 or any(word in description for word in ("<OME", "PerkinElmer", "ImageJ"))):
         sentence = f"This is an image of measured channels ({page.dtype}, {len(tif.pages)} planes), not a brightfield H&E slide."
-        hint = "Import it as an assay of its sample, with its channel names."
+        hint = "Import it as a multiplex image of its sample (Add a multiplex image, or manage.py import_multiplex)."
         findings.append(_error(path, FindingCode.ASSAY_IMAGE, sentence, hint, "IFD 0"))
     elif not rgb:
         sentence = f"The picture has {page.samplesperpixel} channels of {page.dtype}; a stained slide has three of 8 bits."
