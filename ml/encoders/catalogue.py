@@ -21,9 +21,16 @@ CATALOGUE: dict[str, EncoderSpec] = {spec.name: spec for spec in ENTRIES}
 
 
 def encoder(name: str) -> EncoderSpec:
-    """The entry of that name; EncoderError("unknown_encoder") names the ones there are."""
+    """The entry of that name, or for "timm:NAME" one made of timm's own description of its model NAME.
+
+    EncoderError("unknown_encoder") names the ones there are.
+    """
+    if name.startswith("timm:"):
+        from ml.encoders.timm_entries import timm_entry
+
+        return timm_entry(name)
     if name not in CATALOGUE:
-        raise EncoderError("unknown_encoder", f"There is no encoder {name!r}.", f"Choose one of {', '.join(CATALOGUE)}.")
+        raise EncoderError("unknown_encoder", f"There is no encoder {name!r}.", f"Choose one of {', '.join(CATALOGUE)}, or timm:NAME.")
     return CATALOGUE[name]
 
 

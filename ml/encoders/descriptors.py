@@ -1,6 +1,6 @@
 """he-descriptors: 32 fixed colour and texture descriptors of an H&E tile. Nothing is trained, so nothing can have been seen before.
 
-Ten are those of ml.slides.morphology, here in plain optical density instead of relative to the slide: an encoder sees one tile and no slide.
+Ten are those of ml.slides.morphology, here in plain optical density instead of relative to the slide: an encoder sees a tile, no slide.
 They serve as a baseline, and make everything behind feature extraction work before anybody has brought weights.
 """
 

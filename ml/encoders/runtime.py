@@ -77,6 +77,8 @@ def load_encoder(
         from ml.encoders.descriptors import describe, fingerprint
 
         return Encoder(spec, lambda tiles: describe(tiles, spec.mpp), "cpu", "fp32", fingerprint())
+    if spec.refusal:
+        raise EncoderError("not_here_yet", spec.refusal, "Choose another encoder of the catalogue.")
     from ml.encoders.networks import build_network
     from ml.encoders.weights import file_sha256, find_weights
 

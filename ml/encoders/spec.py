@@ -8,6 +8,9 @@ from typing import Any, Literal
 IMAGENET_MEAN = (0.485, 0.456, 0.406)
 IMAGENET_STD = (0.229, 0.224, 0.225)
 
+PUBLIC_COHORTS = ("TCGA", "CPTAC", "GTEx", "PAIP")
+OPEN = ("apache", "mit", "bsd", "gpl")
+
 Overlap = Literal["yes", "no", "unknown"]
 Precision = Literal["fp32", "fp16", "bf16"]
 
@@ -34,26 +37,26 @@ class EncoderSpec:
 
     name, title: for programs, for people. dim: length of its vector per tile. input_px: side of its input in px.
     tile_um: side in um of the tile that it is given here. mean, std: per RGB channel, of values in 0..1.
-    network: which builder of ml.encoders.networks makes it; "descriptors" has no network, "later" cannot be built yet (`refusal` says why).
-    timm_name, timm_kwargs: architecture for `timm.create_model(num_classes=0)`. layout: naming of the tensors in the released file.
-    vector: how the vector is made of the network's output ("pooled": the network's own; "cls"; "cls+mean" of the patch tokens).
-    vector_note: the same for a person. precision: what it is released for on a GPU; a CPU computes in fp32.
-    licence, commercial: terms of use; commercial None where a person has to read them.
-    gated: terms must be accepted at the hub first. repo, file: where the weights are, owner/name and file.
-    pretrained_on: what its weights saw. pretraining_overlap: whether that includes the public cohorts that are usually analysed;
-    "unknown" is never called external. cohorts: the same per public cohort (TCGA, CPTAC, ...), as far as it is published.
-    needs_weights: True for encoders trained elsewhere (a local file is required), False for "trained together with its head".
-    parameters: number of the encoder's parameters in the released file, where published or counted from the architecture.
-    source: where these figures come from. verified: the figures were read there; False with `note` saying which were not.
+    network: the builder in ml.encoders.networks; "descriptors" has no network, "later" cannot be built yet (`refusal` says why).
+    timm_name, timm_kwargs: architecture for `timm.create_model(num_classes=0)`; layers and activations are named as text.
+    layout: how the tensors of the released file are named (ml.encoders.layouts.LAYOUTS).
+    vector: made of the network's output: "pooled" (its own), "cls", or "cls+mean" of the patch tokens. vector_note: for a person.
+    precision: what it is run in on a GPU; a CPU computes in fp32.
+    gated: terms must be accepted at the hub first. repo, hub_type, file: where the weights are.
+    pretrained_on: what its weights saw. pretraining_overlap: "yes" when that includes a public cohort that is usually analysed,
+    "no" when it holds no patient at all, else "unknown", which is never called external. cohorts: the same per public cohort,
+    as far as published.
+    needs_weights: True for encoders trained elsewhere (a file is required), False for "trained together with its head".
+    million_parameters: published size. source: where these figures were read. verified: False when some were not; `note` says which.
     """
 
     name: str
     title: str
     dim: int
     input_px: int
+    tile_um: float
     licence: str
     label: str
-    tile_um: float
     timm_name: str = ""
     timm_kwargs: dict[str, Any] = field(default_factory=dict)
     network: str = "timm"
@@ -63,15 +66,15 @@ class EncoderSpec:
     mean: tuple[float, float, float] = IMAGENET_MEAN
     std: tuple[float, float, float] = IMAGENET_STD
     precision: Precision = "fp32"
-    commercial: bool | None = None
     gated: bool = False
     repo: str = ""
+    hub_type: Literal["model", "dataset"] = "model"
     file: str = ""
     pretrained_on: str = ""
     pretraining_overlap: Overlap = "unknown"
     cohorts: dict[str, Overlap] = field(default_factory=dict)
     needs_weights: bool = True
-    parameters: int | None = None
+    million_parameters: float | None = None
     citation: str = ""
     source: str = ""
     verified: bool = True
@@ -86,9 +89,21 @@ class EncoderSpec:
     @property
     def weights_source(self) -> str:
         """Where a person gets the file, in words."""
-        return f"{self.repo} on the Hugging Face hub, file {self.file}" if self.repo else ""
+        kind = "dataset " if self.hub_type == "dataset" else ""
+        return f"{kind}{self.repo} on the Hugging Face hub, file {self.file}" if self.repo else ""
 
     @property
     def weight_free(self) -> bool:
         """Fixed descriptors: nothing is trained, nothing is loaded."""
         return self.network == "descriptors"
+
+    @property
+    def commercial(self) -> bool | None:
+        """Whether the licence allows commercial use; None where a person has to read it."""
+        if "-nc" in self.licence.lower() or "non-commercial" in self.licence:
+            return False
+        return True if self.licence.lower().startswith(OPEN) else None
+
+    def saw(self, cohort: str) -> Overlap:
+        """Whether its pretraining saw patients of that public cohort."""
+        return "no" if self.pretraining_overlap == "no" else self.cohorts.get(cohort, "unknown")

@@ -11,7 +11,8 @@ from typing import Any
 
 from ml.encoders.spec import EncoderError, EncoderSpec, WeightsMismatch, WeightsMissing
 
-SUFFIXES = (".safetensors", ".bin", ".pth", ".pt")
+SUFFIXES = (".safetensors", ".bin", ".pth", ".pt", ".torch")
+WRAPPINGS = ("state_dict", "model", "teacher")
 
 
 def weights_folder(spec: EncoderSpec, root: Path | None = None) -> Path:
@@ -27,11 +28,18 @@ def folder_name(name: str) -> str:
 
 def missing(spec: EncoderSpec, sentence: str, root: Path | None = None) -> WeightsMissing:
     """The refusal that says what to accept, and where to put which file."""
-    terms = f"Accept the terms at {spec.repo}" if spec.gated else f"Get {spec.weights_source}"
-    place = f"put {spec.file or 'the file'} into {weights_folder(spec, root)}/"
-    licence = f"Its licence is {spec.licence}."
-    hint = f"{terms}, then {place} or set a token. {licence}" if spec.gated else f"{terms}, and {place}. {licence}"
-    return WeightsMissing("weights_gated" if spec.gated else "weights_missing", sentence, hint if spec.repo else "Name the file.")
+    code = "weights_gated" if spec.gated else "weights_missing"
+    if not spec.repo:
+        return WeightsMissing(code, sentence, "Name the file.")
+    return WeightsMissing(code, sentence, where_to_get(spec, root))
+
+
+def where_to_get(spec: EncoderSpec, root: Path | None = None) -> str:
+    """What to accept, and where to put which file, for a person."""
+    terms = f"Accept the terms at {spec.repo}, then put" if spec.gated else f"Get {spec.file} from {spec.repo} and put"
+    token = "TISSUEBOARD_HUB=1 and a token in HF_TOKEN" if spec.gated else "TISSUEBOARD_HUB=1"
+    place = f"{Path(spec.file).name} into {weights_folder(spec, root)}/"
+    return f"{terms} {place}, or set {token}. Its licence is {spec.licence}."
 
 
 def local_weights(spec: EncoderSpec, root: Path | None = None) -> Path | None:
@@ -51,7 +59,10 @@ def local_weights(spec: EncoderSpec, root: Path | None = None) -> Path | None:
 
 
 def read_tensors(spec: EncoderSpec, path: Path) -> dict[str, Any]:
-    """Name -> tensor of a .safetensors or .bin/.pth file (tensors only, pickled code is never run). WeightsMissing, WeightsMismatch."""
+    """Name -> tensor of a .safetensors or .bin/.pth file (tensors only, pickled code is never run). WeightsMissing, WeightsMismatch.
+
+    A training checkpoint is opened: what lies under "state_dict", "model" or "teacher", without the "module." of parallel training.
+    """
     if not path.is_file():
         raise missing(spec, f"The weight file {path.name} of encoder {spec.name} is not there.")
     try:
@@ -61,9 +72,11 @@ def read_tensors(spec: EncoderSpec, path: Path) -> dict[str, Any]:
             return load_file(path)
         import torch
 
-        return dict(torch.load(path, map_location="cpu", weights_only=True))
+        state = dict(torch.load(path, map_location="cpu", weights_only=True))
     except Exception as error:  # every reader has its own exceptions; what a person needs is the same for all of them
         raise WeightsMismatch("weights_unreadable", f"The weight file {path.name} cannot be read as tensors.", "Fetch it again.") from error
+    state = next((dict(state[k]) for k in WRAPPINGS if isinstance(state.get(k), dict)), state)
+    return {k.removeprefix("module."): v for k, v in state.items() if isinstance(v, torch.Tensor)}
 
 
 def file_sha256(path: Path) -> str:
@@ -76,15 +89,27 @@ def file_sha256(path: Path) -> str:
 
 
 def find_weights(spec: EncoderSpec, given: Path | None, root: Path | None = None) -> Path | None:
-    """The weight file to use: the one given, else the one in the weights folder. None only for an encoder that needs none."""
+    """The weight file to use: the one given, else the one in the weights folder, else from the hub where that is allowed.
+
+    None only for an encoder that needs none. Errors: WeightsMissing, and EncoderError of ml.encoders.hub.fetch.
+    """
     if given is not None:
         return given
     if not spec.needs_weights:
         return None
     found = local_weights(spec, root)
+    if found is None and spec.repo and hub_allowed():
+        from ml.encoders.hub import fetch
+
+        found = fetch(spec, weights_folder(spec, root))
     if found is None:
         raise missing(spec, f"The weights of encoder {spec.name} are not here.", root)
     return found
+
+
+def hub_allowed() -> bool:
+    """Whether weight files may be fetched from the Hugging Face hub: only where TISSUEBOARD_HUB is 1 (the token is HF_TOKEN)."""
+    return os.environ.get("TISSUEBOARD_HUB", "").lower() in ("1", "true")
 
 
 def write_safetensors(spec: EncoderSpec, source: Path, target: Path) -> None:

@@ -2,10 +2,15 @@
 
 import subprocess
 import sys
+from dataclasses import replace
 
 import pytest
 
 from ml.encoders.catalogue import CATALOGUE, EncoderError, WeightsMismatch, WeightsMissing, build, encoder
+from ml.encoders.layouts import LAYOUTS
+from ml.encoders.spec import PUBLIC_COHORTS
+
+NETWORKS = ("timm", "coca", "coca_v15", "keep", "ctranspath", "descriptors", "later")
 
 
 def test_listing_encoders_imports_no_torch():
@@ -18,6 +23,86 @@ def test_every_entry_says_what_a_person_must_know(spec):
     assert spec.licence and spec.label and spec.pretraining_overlap in ("yes", "no", "unknown")
     assert spec.needs_weights == bool(spec.weights_source)
     assert not spec.gated or spec.needs_weights
+    assert spec.vector_note and spec.pretrained_on and spec.source and (spec.citation or not spec.needs_weights)
+    assert spec.verified or spec.note, "what was not verified is said"
+    assert all(0 < v < 1 for v in (*spec.mean, *spec.std)) and spec.layout in LAYOUTS and spec.network in NETWORKS
+    assert spec.tile_um == pytest.approx(spec.mpp * spec.input_px) and 0.2 < spec.mpp < 1.3
+
+
+@pytest.mark.parametrize("spec", CATALOGUE.values(), ids=lambda s: s.name)
+def test_what_pretraining_saw_is_consistent(spec):
+    """ "yes" names a public cohort, "no" is only said of what holds no patient, and everything else is unknown."""
+    assert set(spec.cohorts) <= set(PUBLIC_COHORTS) and set(spec.cohorts.values()) <= {"yes", "no", "unknown"}
+    assert (spec.pretraining_overlap == "yes") == ("yes" in (spec.cohorts.get("TCGA"), spec.cohorts.get("CPTAC")))
+    if spec.pretraining_overlap == "no":
+        assert spec.pretrained_on == "nothing" or "natural images" in spec.pretrained_on
+        assert all(spec.saw(cohort) == "no" for cohort in PUBLIC_COHORTS)
+    assert spec.saw("a hospital of ours") == ("no" if spec.pretraining_overlap == "no" else "unknown")
+
+
+def test_the_encoders_that_a_board_asks_for_are_there():
+    asked = """
+        uni uni2-h conch conch-v1.5 virchow virchow2 phikon phikon-v2 prov-gigapath h-optimus-0 h-optimus-1 h0-mini musk midnight-12k
+        keep hibou-b hibou-l lunit-s16-dino lunit-s8-dino lunit-resnet50-bt lunit-resnet50-swav ctranspath
+        kaiko-s16 kaiko-s8 kaiko-b16 kaiko-b8 kaiko-l14 resnet50 vit-s16-imagenet dinov2-s14 dinov2-b14 dinov2-l14 he-descriptors
+    """
+    assert set(asked.split()) <= set(CATALOGUE)
+
+
+@pytest.mark.parametrize(
+    ("licence", "allowed"),
+    [
+        ("Apache-2.0", True),
+        ("MIT", True),
+        ("CC-BY-NC-ND-4.0", False),
+        ("Owkin non-commercial", False),
+        ("GPL-3.0", True),
+        ("see its card", None),
+    ],
+)
+def test_commercial_use_follows_the_licence(licence, allowed):
+    assert replace(encoder("uni"), licence=licence).commercial is allowed
+
+
+@pytest.mark.parametrize("spec", [s for s in CATALOGUE.values() if s.needs_weights and not s.refusal], ids=lambda s: s.name)
+def test_the_full_architecture_has_the_published_size_and_gives_the_declared_vector(spec):
+    """On torch's meta device: shapes without memory. Some are published with the positions of larger images, up to 2% of their size."""
+    import torch
+
+    from ml.encoders.networks import make_network
+
+    with torch.device("meta"):
+        network = make_network(spec).eval()
+        assert network(torch.zeros(1, 3, spec.input_px, spec.input_px)).shape == (1, spec.dim)
+    assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(spec.million_parameters, rel=0.025)
+
+
+def test_what_cannot_be_applied_yet_says_so(tmp_path):
+    (tmp_path / "model.safetensors").write_bytes(b"any")
+    with pytest.raises(EncoderError, match="MUSK") as caught:
+        build("musk", tmp_path / "model.safetensors")
+    assert caught.value.code == "not_here_yet" and caught.value.sentence.endswith(".")
+
+
+def test_fixed_descriptors_cannot_be_trained():
+    with pytest.raises(EncoderError, match="no network"):
+        build("he-descriptors")
+
+
+def test_any_model_of_timm_is_an_encoder_by_its_name(tmp_path):
+    import timm
+    import torch
+
+    spec = encoder("timm:resnet18.a1_in1k")
+    assert (spec.dim, spec.input_px, spec.repo, spec.licence, spec.commercial) == (512, 224, "timm/resnet18.a1_in1k", "apache-2.0", True)
+    model = timm.create_model("resnet18", num_classes=7).eval()
+    torch.save(model.state_dict(), tmp_path / "w.pth")
+    tiles = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        wanted = model.forward_head(model.forward_features(tiles), pre_logits=True)
+        torch.testing.assert_close(build(spec.name, tmp_path / "w.pth").eval()(tiles), wanted)
+    with pytest.raises(EncoderError, match="no pretrained model 'nobody'"):
+        encoder("timm:nobody")
 
 
 def test_the_compact_encoder_gives_one_vector_per_tile():
@@ -30,14 +115,14 @@ def test_the_compact_encoder_gives_one_vector_per_tile():
         assert network(torch.zeros(2, 3, spec.input_px, spec.input_px)).shape == (2, spec.dim)
 
 
-@pytest.mark.parametrize("name", [s.name for s in CATALOGUE.values() if s.needs_weights])
+@pytest.mark.parametrize("name", [s.name for s in CATALOGUE.values() if s.needs_weights and not s.refusal])
 def test_missing_weights_are_refused_with_a_sentence_and_where_to_get_them(name, tmp_path):
     for weights in (None, tmp_path / "not-there.safetensors"):
         with pytest.raises(WeightsMissing) as caught:
             build(name, weights)
         assert caught.value.code == ("weights_gated" if encoder(name).gated else "weights_missing")
         assert caught.value.sentence.endswith(".")
-        for fact in (encoder(name).repo, encoder(name).file, f"weights/{name}/", encoder(name).licence):
+        for fact in (encoder(name).repo, encoder(name).file.split("/")[-1], f"weights/{name}/", encoder(name).licence):
             assert fact in caught.value.hint
 
 

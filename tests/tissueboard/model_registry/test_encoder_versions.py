@@ -1,6 +1,5 @@
 """Encoders as versions: what is brought is checked and kept, several stay in use, and what was registered is what is loaded."""
 
-import json
 
 import numpy as np
 import pytest
@@ -10,7 +9,7 @@ from tissueboard.errors import TissueboardError
 from tissueboard.model_registry.encoders import ensure_builtin_encoders, load_version, register_encoder
 from tissueboard.model_registry.models import ModelVersion
 from tissueboard.model_registry.selectors import versions_for
-from tissueboard.store import checksum, store
+from tissueboard.store import store
 
 pytestmark = pytest.mark.django_db
 
