@@ -17,6 +17,8 @@
       onKey: (key) => onKey(key),
     });
     tissueboard.main = viewer;
+    const profile = find("[data-profile]");
+    if (profile) profile.addEventListener("change", () => viewer.colourProfile(profile.checked));
     const zooms = { in: () => viewer.osd.viewport.zoomBy(1.5), out: () => viewer.osd.viewport.zoomBy(1 / 1.5), home: () => viewer.osd.viewport.goHome() };
     root.querySelectorAll("[data-zoom]").forEach((button) => button.addEventListener("click", () => zooms[button.dataset.zoom]()));
     if (!map) return;

@@ -77,6 +77,25 @@ window.tissueboard = window.tissueboard || {};
       }
     }
 
+    // Draws the same slide with or without the scanner's colour profile. The view, the map and the boxes stay.
+    async colourProfile(on) {
+      await this.ready;
+      const old = this.osd.world.getItemAt(0).source;
+      const tileSource = new OpenSeadragon.DziTileSource({
+        width: old.dimensions.x,
+        height: old.dimensions.y,
+        tileSize: old.getTileWidth(old.maxLevel),
+        tileOverlap: old.tileOverlap,
+        minLevel: old.minLevel,
+        maxLevel: old.maxLevel,
+        tilesUrl: old.tilesUrl,
+        fileFormat: old.fileFormat,
+        queryParams: on ? "?icc=1" : "",
+      });
+      this.osd.preserveViewport = true;
+      this.osd.addTiledImage({ tileSource, index: 0, replace: true });
+    }
+
     // Rectangle in px0 -> rectangle of the viewport.
     place(x, y, width, height) {
       return this.osd.world.getItemAt(0).imageToViewportRectangle(x, y, width, height);
