@@ -10,7 +10,7 @@ urlpatterns = [
     path("healthz", healthz, name="healthz"),
     path("admin/", admin.site.urls),
     path("api/v1/", include("tissueboard.api.urls")),
-    path("assays/", include("tissueboard.assays.urls")),
+    path("assays/tiles/", include("tissueboard.assays.urls")),
     path("slides/", include("tissueboard.slides.urls")),
     path("", include(settings.FRONTEND_URLCONF)),
 ]
