@@ -16,7 +16,7 @@ from tissueboard.slides.tiling import input_keys
 
 from .declared import Step
 from .errors import WhyNot
-from .estimates import Estimate, estimate
+from .estimates import Cost, Estimate, cost_of, estimate
 from .outputs import Outputs, index_slides, params_of
 from .versions import Options, PlannedStep, choose_versions
 
@@ -95,9 +95,19 @@ def plan_cohort(user: Any, cohort: Cohort, pipeline: str, options: Options | Non
     counts = {p.step.kind: Counter(row.plan for row in rows if row.step is p.step) for p in steps}
     for row in rows:
         counts[row.step.kind]["under way"] += row.under_way
-    told = estimate({kind: counter[RUN] for kind, counter in counts.items()})
+    told = estimate({kind: counter[RUN] for kind, counter in counts.items()}, _costs(steps, rows))
     patients = {row.patient.pk for row in rows}
     return CohortPlan(cohort, pipeline, steps, rows, len(slides), len(patients), told, counts)
+
+
+def _costs(steps: list[PlannedStep], rows: list[PlanRow]) -> dict[str, Cost]:
+    """By kind: what one job costs on the slides that would run."""
+    to_run: dict[str, list[Slide]] = {}
+    for row in rows:
+        if row.plan == RUN and row.slide is not None:
+            to_run.setdefault(row.step.kind, []).append(row.slide)
+    found = {p.step.kind: (to_run[p.step.kind], p.version) for p in steps if p.version is not None and p.step.kind in to_run}
+    return {kind: cost_of(kind, slides, version) for kind, (slides, version) in found.items()}
 
 
 def slides_of(cohort: Cohort) -> Any:

@@ -12,6 +12,7 @@ from tissueboard.cohorts.models import Cohort
 from tissueboard.cohorts.services import create_cohort, set_role
 from tissueboard.jobs.models import Job
 from tissueboard.jobs.services import enqueue
+from tissueboard.model_registry.encoders import ensure_builtin_encoders
 
 from .reference import train_reference
 from .simulated import describe_cohort
@@ -64,6 +65,7 @@ def enqueue_demo(
     cohorts: list[Cohort], patients: int = PATIENTS, *, simulator: dict | None = None, hex_config: dict | None = None
 ) -> list[Job]:
     """All jobs of the demo; asking twice finds those that are there. Each cohort holds patients of both sites."""
+    ensure_builtin_encoders()
     made = []
     for index in range(patients):
         cohort, site = cohorts[index % len(cohorts)], SITES[(index // len(cohorts)) % len(SITES)]

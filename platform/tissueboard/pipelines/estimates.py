@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shutil
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import redis
@@ -13,6 +13,8 @@ from tissueboard.jobs import registry
 from tissueboard.jobs.models import Job, JobOutput, State
 from tissueboard.jobs.presence import Crew, crews
 from tissueboard.jobs.selectors import RECENT, expected_seconds
+from tissueboard.model_registry.models import ModelVersion
+from tissueboard.slides.models import Slide
 from tissueboard.store import store
 
 
@@ -35,10 +37,11 @@ class Estimate:
 
 @dataclass(frozen=True)
 class Cost:
-    """What one job of a kind costs: seconds of one process, bytes in the store; None where no such job succeeded yet."""
+    """What one job of a kind costs: seconds of one process, bytes in the store; None where unknown, then `why` may say why."""
 
     seconds: float | None
     bytes: float | None
+    why: str = ""
 
 
 def estimate(jobs: Mapping[str, int], costs: Mapping[str, Cost] | None = None) -> Estimate:
@@ -54,7 +57,7 @@ def estimate(jobs: Mapping[str, int], costs: Mapping[str, Cost] | None = None) -
     for kind, n in jobs.items():
         seconds = known[kind].seconds
         if seconds is None:
-            why_no_time = why_no_time or f"no job “{registry.title_of(kind)}” has succeeded here yet"
+            why_no_time = why_no_time or _unmeasured(kind, known[kind])
         else:
             queue = registry.get(kind).queue
             work[queue] = work.get(queue, 0.0) + n * seconds
@@ -64,10 +67,28 @@ def estimate(jobs: Mapping[str, int], costs: Mapping[str, Cost] | None = None) -
         why_no_time = f"no worker serves the queue {', '.join(sorted(idle))}"
     seconds = None if why_no_time else max((work / processes for work, processes in lanes.values()), default=0.0)
     unknown = [kind for kind in jobs if known[kind].bytes is None]
-    why_no_disk = f"no job “{registry.title_of(unknown[0])}” has succeeded here yet" if unknown else ""
+    why_no_disk = _unmeasured(unknown[0], known[unknown[0]]) if unknown else ""
     disk = None if unknown else round(sum(n * (known[kind].bytes or 0) for kind, n in jobs.items()))
     processes = sum(crew.processes for crew in workers if crew.queues & {registry.get(kind).queue for kind in jobs})
     return Estimate(seconds, why_no_time, disk, why_no_disk, free_bytes(), processes)
+
+
+def _unmeasured(kind: str, cost: Cost) -> str:
+    return cost.why or f"no job “{registry.title_of(kind)}” has succeeded here yet"
+
+
+def cost_of(kind: str, slides: Sequence[Slide], version: ModelVersion) -> Cost:
+    """The mean over these slides, where the cost of a step is known slide by slide; else by the last jobs of the kind."""
+    if kind != "predictions.features" or not slides:
+        return measured(kind)
+    from tissueboard.predictions.feature_jobs import estimate_many
+
+    found = estimate_many(slides, version).values()
+    seconds = [one.seconds for one in found if one.seconds is not None]
+    written = sum(one.bytes for one in found) / len(found)
+    if len(seconds) < len(found):
+        return Cost(None, written, f"no features were made here yet with {version}")
+    return Cost(sum(seconds) / len(found), written)
 
 
 def measured(kind: str) -> Cost:

@@ -54,8 +54,8 @@ class Outputs:
         if row["job__kind"] == step.kind:
             asked = idempotency_key(step.kind, params_of(step, slide, version), key)
             return row["job__idempotency_key"] == asked or (row["job_id"], key) in self._again
-        # Brought in by another kind of job (an import of features): its record of inputs decides.
-        return key in row["inputs"].values()
+        # Brought in by another kind of job (an import of features): made of these pixels, and of all of them.
+        return not slide.regions_revision and row["inputs"].get("working slide") == slide.working_sha256
 
     def made(self, slide: Slide, step: Step, version: ModelVersion) -> bool:
         """Whether the slide has the step's output at all, also one that was made from an older input."""

@@ -195,7 +195,7 @@ def test_a_disk_that_is_too_small_is_told_before_and_the_run_stops_before_it_is_
 
     real = estimates.estimate
     large = {kind: estimates.Cost(1.0, 1e17) for kind in ("tests.bag", "tests.niches", "tests.risk")}
-    monkeypatch.setattr(cohort_plan, "estimate", lambda jobs: real(jobs, large))
+    monkeypatch.setattr(cohort_plan, "estimate", lambda jobs, costs: real(jobs, large))
     with pytest.raises(RunRefused) as refused:
         start(lung)
     assert refused.value.code == "DISK_TOO_SMALL" and not CohortRun.objects.exists()

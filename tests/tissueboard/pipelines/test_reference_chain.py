@@ -178,6 +178,22 @@ def test_a_plan_says_what_cannot_run_and_why(reference, manager):
     assert steps["predictions.risk"].version is None and "no model of the family cox_summary" in steps["predictions.risk"].why_not
 
 
+def test_the_plan_of_the_cohort_finds_all_that_the_chain_made(reference, manager):
+    """Also the risks, which came with the fit of their model and not one by one."""
+    from tissueboard.pipelines.cohort_plan import plan_cohort
+
+    plan = plan_cohort(manager, reference, "case")
+    assert [(row.step.kind, row.plan, row.reason) for row in plan.rows if row.plan != "exists"] == [] and plan.n_exists == 18
+    first = Slide.objects.first()
+    Slide.objects.filter(pk=first.pk).update(working_sha256="e" * 64)
+    plan = plan_cohort(manager, reference, "case")
+    assert [(row.step.kind, row.slide) for row in plan.rows if row.plan == "run"] == [
+        ("predictions.virtual_map", first),
+        ("retrieval.niches", first),
+        ("predictions.risk", first),
+    ]
+
+
 def test_sending_a_finished_training_again_changes_nothing(reference):
     """A second delivery of a stage finds its jobs and makes no second version."""
     from tissueboard.pipelines.reference import train_reference
