@@ -8,7 +8,7 @@ from django.db.models import Q
 from tissueboard.cohorts.access import SpanningQuerySet
 from tissueboard.cohorts.models import Cohort
 
-LABELS = ("released", "trained here", "trained on simulated tissue", "fixed, nothing trained", "untrained")
+LABELS = ("released", "trained here", "trained on simulated tissue", "fixed, nothing trained", "imported", "untrained")
 
 
 class ModelVersion(models.Model):
@@ -21,6 +21,7 @@ class ModelVersion(models.Model):
         TRAINED_HERE = "trained here"
         SIMULATED = "trained on simulated tissue"
         FIXED = "fixed, nothing trained"
+        IMPORTED = "imported"
         UNTRAINED = "untrained"
 
     family = models.CharField(max_length=40, help_text="A name in ml.families.FAMILIES.")
