@@ -97,6 +97,12 @@ def tone(state: Any) -> str:
     return TONES.get(str(state), "busy")
 
 
+@register.filter
+def shape(kind: str) -> str:
+    """The sign beside a tone."""
+    return SHAPES[kind]
+
+
 @register.inclusion_tag("parts/badge.html")
 def badge(state: Any, text: str = "") -> dict[str, str]:
     """A state as a word with a shape; never colour alone."""

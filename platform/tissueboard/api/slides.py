@@ -19,6 +19,7 @@ from tissueboard.errors import TissueboardError
 from tissueboard.pipelines.declared import PIPELINES
 from tissueboard.pipelines.services import run_pipeline
 from tissueboard.slides.models import Slide
+from tissueboard.slides.quality import MEANING, quality_of
 from tissueboard.slides.selectors import get_slide, slides_for
 from tissueboard.slides.services import tile_token
 from tissueboard.store import store
@@ -34,6 +35,20 @@ class SlideQuery(serializers.Serializer[Any]):
     state = serializers.ChoiceField(choices=Slide.State.choices, required=False)
     cohort = CohortRef(required=False)
     search = serializers.CharField(required=False, max_length=80, allow_blank=True, help_text="Part of a slide's or patient's code.")
+
+
+class QualitySerializer(serializers.Serializer[Any]):
+    """Null where it could not be judged."""
+
+    tiles = serializers.IntegerField(help_text=MEANING["tiles"])
+    focus = serializers.FloatField(allow_null=True, help_text=MEANING["focus"])
+    blurred_share = serializers.FloatField(allow_null=True, help_text=MEANING["blurred_share"])
+    haematoxylin = serializers.FloatField(allow_null=True, help_text=MEANING["haematoxylin"])
+    eosin = serializers.FloatField(allow_null=True, help_text=MEANING["eosin"])
+    h_to_e = serializers.FloatField(allow_null=True, help_text=MEANING["h_to_e"])
+    glass = serializers.FloatField(allow_null=True, help_text=MEANING["glass"])
+    clipped_share = serializers.FloatField(allow_null=True, help_text=MEANING["clipped_share"])
+    pen_share = serializers.FloatField(help_text=MEANING["pen_share"])
 
 
 class SlideSerializer(serializers.Serializer[Any]):
@@ -53,8 +68,14 @@ class SlideSerializer(serializers.Serializer[Any]):
     width = serializers.IntegerField(help_text="Level-0 pixels.")
     height = serializers.IntegerField(help_text="Level-0 pixels.")
     tissue_mm2 = serializers.FloatField(allow_null=True)
+    quality = serializers.SerializerMethodField(help_text="Judged on up to 200 tiles when the slide came in; null for older slides.")
     n_findings = serializers.SerializerMethodField()
     created_at = serializers.DateTimeField()
+
+    @extend_schema_field(QualitySerializer(allow_null=True))
+    def get_quality(self, slide: Any) -> Any:
+        found = quality_of(slide)
+        return None if found is None else QualitySerializer(found).data
 
     def get_n_findings(self, slide: Any) -> int:
         return len(slide.findings)

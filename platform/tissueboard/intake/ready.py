@@ -43,7 +43,8 @@ def make_files(slide: Slide, mpp: float | None, tick: Any = None, advance: Any =
 
 def _look_at(working: Path, thumbnail: Path, slide: Slide) -> tuple[dict[str, Any], list[Finding]]:
     """Writes a JPEG of at most 512 px (from the working slide, so without label or macro) and judges the slide's quality."""
-    from ml.slides.quality import quality_findings, slide_quality
+    from ml.slides.quality import slide_quality
+    from ml.slides.quality_limits import quality_findings
     from ml.slides.reader import open_slide
     from ml.slides.tissue import tissue_mask
 

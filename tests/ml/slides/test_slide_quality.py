@@ -5,7 +5,8 @@ import pytest
 from scipy import ndimage
 
 from ml.slides.findings import FindingCode as Code
-from ml.slides.quality import FOCUS_AT_LEAST, MAX_TILES, MEANING, quality_findings, slide_quality, stain_densities, tile_focus
+from ml.slides.quality import MAX_TILES, slide_quality, stain_densities, tile_focus
+from ml.slides.quality_limits import FOCUS_AT_LEAST, MEANING, quality_findings
 from ml.slides.reader import open_slide
 from ml.slides.tissue import tissue_mask
 

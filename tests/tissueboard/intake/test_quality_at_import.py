@@ -6,7 +6,7 @@ import tifffile
 from pen_strokes import with_stroke
 from slide_files import draw, write_svs
 
-from ml.slides.quality import MEANING
+from ml.slides.quality_limits import MEANING
 from tissueboard.intake.services import import_slide
 from tissueboard.slides.integrity import STAMP, check_unchanged
 from tissueboard.slides.models import Slide
