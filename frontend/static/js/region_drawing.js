@@ -17,8 +17,10 @@ tissueboard.startDrawing = function (root, viewer, regions) {
     polygon: "Click the corners; a double click or Enter ends it, Backspace takes the last corner back.",
     point: "Click the place that the note is about.",
   };
+  const [DOUBLE_MS, NEAR] = [450, 8];
   let tool = null;
   let points = [];
+  let last = null;
 
   function start(name) {
     stop();
@@ -32,6 +34,7 @@ tissueboard.startDrawing = function (root, viewer, regions) {
     find("[data-drawing-hint]").textContent = `${HINTS[name]} Esc ends without a region.`;
     for (const end of ["finish", "undo"]) find(`[data-draw-end=${end}]`).hidden = name !== "polygon";
     viewer.osd.canvas.focus({ preventScroll: true });
+    stage.scrollIntoView({ block: "nearest" });
   }
 
   // Back to looking; what was drawn so far is dropped.
@@ -129,15 +132,19 @@ tissueboard.startDrawing = function (root, viewer, regions) {
     event.preventDefaultAction = true;
     if (!event.quick) return;
     if (tool === "point") return finish({ type: "Point", coordinates: px0(event.position) });
-    if (tool === "polygon") {
-      points.push(px0(event.position));
-      sketch();
-    }
+    if (tool === "polygon") corner(event.position);
   });
+  // A second click at once at the same place ends the polygon. (OpenSeadragon misses it right after another corner.)
+  function corner(position) {
+    const now = performance.now();
+    const again = last && now - last.time < DOUBLE_MS && last.position.distanceTo(position) < NEAR;
+    last = { time: now, position };
+    if (again) return polygon();
+    points.push(px0(position));
+    sketch();
+  }
   viewer.osd.addHandler("canvas-double-click", (event) => {
-    if (!tool) return;
-    event.preventDefaultAction = true;
-    if (tool === "polygon") polygon();
+    if (tool || (last && performance.now() - last.time < DOUBLE_MS)) event.preventDefaultAction = true;
   });
   stage.addEventListener("pointermove", (event) => {
     if (tool !== "polygon" || !points.length || event.pointerType === "touch") return;
