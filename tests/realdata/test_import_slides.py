@@ -64,6 +64,7 @@ def test_every_real_slide_gets_its_state(db, data, expected, tmp_path, store_fol
     frozen.refresh_from_db()
     assert again["tcga-cr-7395-01a-01-ts1.svs"]["state"] == frozen.state == "ready"
     assert (frozen.mpp, frozen.mpp_source, frozen.width) == (0.5, "override", 4443)
+    assert frozen.facts["colour_profile"] and not cmu.facts["colour_profile"], "only one of them states its scanner's colours"
 
 
 def test_nothing_malformed_becomes_ready_and_each_has_a_coded_finding(db, data, expected, tmp_path, store_folder):
