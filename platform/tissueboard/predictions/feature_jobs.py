@@ -14,6 +14,7 @@ from django.db import transaction
 from ml.slides.blocks import BlockFolder
 from ml.slides.estimate import Estimate, bag_bytes, check_disk
 from tissueboard.jobs.context import Done, JobContext, OutputSpec
+from tissueboard.jobs.errors import JobRefused
 from tissueboard.model_registry.models import ModelVersion
 from tissueboard.slides.models import Slide
 from tissueboard.slides.tiling import grid_of, open_working
@@ -42,6 +43,9 @@ def make_features(ctx: JobContext) -> Done:
     from tissueboard.model_registry.encoders import load_version, refused
 
     source = load_source(ctx.params)
+    if "imported" in source.version.config:
+        sentence = f"The version {source.version.name} stands for features that were made elsewhere; it has no weights here."
+        raise JobRefused("WEIGHTS_MISSING", sentence, "Choose an encoder that is registered with its weights.")
     encoder = load_version(source.version, _device(source.version))
     with open_working(source.slide) as opened:
         grid = grid_of(source.slide, opened, encoder.tile_um)
@@ -138,8 +142,11 @@ def _by_area(slide: Slide, tile_um: float) -> int:
 
 
 def _shape(version: ModelVersion) -> tuple[float, int]:
-    """(side of a tile in um, values per tile) of an encoder's version, from the catalogue."""
+    """(side of a tile in um, values per tile) of an encoder's version, from the catalogue; of imported features, as they came."""
     from ml.encoders import encoder
+
+    if "imported" in version.config:
+        return float(version.config["tile_um"]), int(version.config["dim"])
 
     spec = encoder(version.config["encoder"])
     return float(spec.tile_um), spec.dim

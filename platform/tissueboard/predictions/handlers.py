@@ -37,3 +37,10 @@ def features(ctx: JobContext) -> Done:
     from . import feature_jobs
 
     return feature_jobs.make_features(ctx)
+
+
+@handler("predictions.import_features", queue="io", title="Features made elsewhere")
+def import_features(ctx: JobContext) -> Done:
+    from . import feature_import
+
+    return feature_import.publish_imported(ctx)
