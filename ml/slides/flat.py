@@ -9,6 +9,7 @@ from __future__ import annotations
 import itertools
 import logging
 import os
+import threading
 import weakref
 from collections import OrderedDict
 from pathlib import Path
@@ -100,6 +101,8 @@ class FlatTiff:
         weakref.finalize(self, os.close, self._descriptor)
         self._describe(pages, number)
         self._parts: OrderedDict[int, NDArray[np.uint8] | None] = OrderedDict()
+        self._kept_bytes = 0
+        self._lock = threading.Lock()
 
     def _describe(self, pages: list[Any], number: int) -> None:
         page = self._page
@@ -128,8 +131,10 @@ class FlatTiff:
 
     def close(self) -> None:
         """Close the file for tifffile; the descriptor closes with the last reference."""
-        self._tif.close()
-        self._parts.clear()
+        with self._lock:
+            self._tif.close()
+            self._parts.clear()
+            self._kept_bytes = 0
 
     def read_region(self, location: tuple[int, int], level: int, size: tuple[int, int]) -> Image.Image:
         """RGBA picture of (width, height) px from (x, y) px0 on, transparent beyond the picture and where a part is absent.
@@ -193,11 +198,14 @@ class FlatTiff:
                 raise ValueError("the strip is too short")
             data = os.pread(self._descriptor, (last - first) * stride, offset + first * stride)
             return np.frombuffer(data, np.uint8).reshape(last - first, page.imagewidth, samples)
-        if index not in self._parts:
-            self._parts[index] = self._decoded(index, os.pread(self._descriptor, count, offset))
-            while len(self._parts) > 1 and sum(part.nbytes for part in self._parts.values() if part is not None) > KEPT_PARTS_BYTES:
-                self._parts.popitem(last=False)
-        part = self._parts[index]
+        with self._lock:
+            if index not in self._parts:
+                part = self._parts[index] = self._decoded(index, os.pread(self._descriptor, count, offset))
+                self._kept_bytes += 0 if part is None else part.nbytes
+                while len(self._parts) > 1 and self._kept_bytes > KEPT_PARTS_BYTES:
+                    _, oldest = self._parts.popitem(last=False)
+                    self._kept_bytes -= 0 if oldest is None else oldest.nbytes
+            part = self._parts[index]
         return None if part is None else part[first:last]
 
     def _decoded(self, index: int, data: bytes) -> NDArray[np.uint8] | None:
