@@ -37,20 +37,20 @@ def cohort_runs(request: HttpRequest, cohort_id: int) -> HttpResponse:
     """Runs of a cohort, newest first; the list refreshes itself while one goes on."""
     cohort = get_cohort(request.user, cohort_id)
     rows = page_of(request, selectors.runs_for(request.user, cohort))
-    counts = selectors.counts_of(request.user, list(rows))
+    counts, versions = selectors.counts_of(request.user, list(rows)), selectors.version_names(list(rows))
     context = {
         **frame(request, cohort, "runs"),
         "rows": rows,
-        "told": [_line(run, counts[run.pk]) for run in rows],
+        "told": [_line(run, versions[run.pk], counts[run.pk]) for run in rows],
         "live": any(run.state == CohortRun.State.RUNNING for run in rows),
     }
     return render(request, "parts/run_rows.html" if request.htmx else "pages/cohort_runs.html", context)
 
 
-def _line(run: CohortRun, counts: dict[str, int]) -> tuple[Any, ...]:
-    """(run, title, counts, steps that ended, steps that were to run)"""
+def _line(run: CohortRun, versions: str, counts: dict[str, int]) -> tuple[Any, ...]:
+    """(run, title, versions, counts, steps that ended, steps that were to run)"""
     ended = counts["succeeded"] + counts["failed"]
-    return run, TITLES.get(run.pipeline, run.pipeline), counts, ended, ended + counts["waiting"] + counts["running"]
+    return run, TITLES.get(run.pipeline, run.pipeline), versions, counts, ended, ended + counts["waiting"] + counts["running"]
 
 
 @dataclass(frozen=True)

@@ -102,7 +102,13 @@ def test_a_run_is_followed_to_its_end_by_looking_at_it(lung, browser, url, words
     page = client.get(url("cohort_run", run.pk))
     assert "100% 9 of 9 steps ended" in words(page) and "Done." in words(page) and "every 3s" not in page.content.decode()
     listed = client.get(url("cohort_runs"))
-    assert "Everything that tests need" in words(listed) and "9 of 9" in words(listed) and "every 4s" not in listed.content.decode()
+    named = "small hex, niche small niche, cox_summary small cox_summary"
+    assert (
+        "Everything that tests need" in words(listed)
+        and named in words(listed)
+        and "9 of 9" in words(listed)
+        and "every 4s" not in listed.content.decode()
+    )
 
 
 def test_what_failed_says_why_and_leads_to_its_job_and_is_retried(lung, browser, url, words, run_jobs):  # noqa: F811
@@ -111,6 +117,7 @@ def test_what_failed_says_why_and_leads_to_its_job_and_is_retried(lung, browser,
     finish(run, client, run_jobs)
     page = client.get(url("cohort_run", run.pk), {"state": "failed"})
     text = words(page)
+    assert "done ✕ 3 failed" in text and "2 A step that this one needs ended without a result." in text
     assert "Done, and 3 failed." in text and "1 There is no tissue on this slide. Look at the slide's thumbnail. NO_TISSUE" in text
     job = Job.objects.get(kind="tests.bag", state="failed")
     assert reverse("job", args=[job.pk]) in page.content.decode() and "P-00000" not in text

@@ -25,7 +25,7 @@ from tissueboard.slides.services import tile_token
 from tissueboard.store import store
 
 from .base import Address, ListAddress
-from .fields import CohortBrief, CohortRef, ErrorSerializer, FindingSerializer, PatientBrief, SampleBrief, one_of
+from .fields import LARGEST_ID, CohortBrief, CohortRef, ErrorSerializer, FindingSerializer, PatientBrief, SampleBrief, one_of
 from .jobs import JobSerializer
 
 DZI_NAMESPACE = "http://schemas.microsoft.com/deepzoom/2008"
@@ -94,6 +94,11 @@ class SlideDetailSerializer(SlideSerializer):
 
 class PipelineRequest(serializers.Serializer[Any]):
     name = serializers.ChoiceField(choices=sorted(PIPELINES), default="case")
+    options = serializers.DictField(
+        child=serializers.IntegerField(min_value=1, max_value=LARGEST_ID),
+        default=dict,
+        help_text='{family: id of a version} where a person chooses, e.g. {"encoder": 3} for "features".',
+    )
 
 
 def findings_for(user: Any, cohort: Any, findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -204,5 +209,6 @@ class SlidePipeline(Address):
     )
     def post(self, request: Request, slide_id: int) -> Response:
         slide = get_slide(request.user, slide_id)
-        jobs = run_pipeline(request.user, self.read_body(PipelineRequest)["name"], slides=[slide])
+        body = self.read_body(PipelineRequest)
+        jobs = run_pipeline(request.user, body["name"], slides=[slide], options=body["options"])
         return Response(self.get_serializer(jobs, many=True).data, status=202)

@@ -6,13 +6,15 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from django.db.models import Count, DurationField, ExpressionWrapper, F, Max, Sum
+from django.db.models import Count, DurationField, ExpressionWrapper, F, Max, Min, Sum
 from django.utils import timezone
 
 from tissueboard.cohorts.models import Cohort
 from tissueboard.errors import NotVisible
+from tissueboard.jobs.errors import JobCode
 from tissueboard.jobs.models import State
 from tissueboard.jobs.selectors import expected_seconds
+from tissueboard.model_registry.models import ModelVersion
 
 from .declared import step_title
 from .models import CohortRun, RunItem, RunItemQuerySet
@@ -52,6 +54,13 @@ def counts_of(user: Any, runs: list[CohortRun]) -> dict[int, dict[str, int]]:
     for run_id, state, n in items.values_list("run_id", "state").annotate(n=Count("pk")):
         found[run_id][state] = n
     return found
+
+
+def version_names(runs: list[CohortRun]) -> dict[int, str]:
+    """By run that the caller may see: the versions that it takes, in words. One query for all of them."""
+    wanted = {pk for run in runs for pk in run.versions.values()}
+    names = {version.pk: str(version) for version in ModelVersion.objects.filter(pk__in=wanted)}
+    return {run.pk: ", ".join(names[pk] for pk in run.versions.values() if pk in names) for run in runs}
 
 
 @dataclass(frozen=True)
@@ -152,8 +161,17 @@ def _rate(run: CohortRun, items: Any, steps: list[StepProgress]) -> tuple[float 
 
 
 def _failures(items: Any) -> list[tuple[str, str, str, int]]:
-    """(code, sentence, hint, how many) of what failed, most frequent first; the sentence is that of one of them."""
+    """(code, sentence, hint, how many) of what failed: causes before consequences, most frequent first.
+
+    Where the sentences of one code differ (they may name a slide), one of them is given as an example.
+    """
     rows = items.filter(state="failed").values_list("job__error_code", "job__state")
-    rows = rows.annotate(sentence=Max("job__error_sentence"), hint=Max("job__error_hint"), n=Count("pk"))
-    named = [(code or state.upper(), sentence or f"The work was {state}.", hint, n) for code, state, sentence, hint, n in rows]
-    return sorted(named, key=lambda row: (-row[3], row[0]))
+    rows = rows.annotate(least=Min("job__error_sentence"), most=Max("job__error_sentence"), hint=Max("job__error_hint"), n=Count("pk"))
+    found = []
+    for code, state, least, most, hint, n in rows:
+        if code == JobCode.DEPENDENCY_FAILED:
+            least = most = "A step that this one needs ended without a result."
+            hint = "It starts by itself when that step is retried."
+        sentence = least if least == most else f"For example: {most}"
+        found.append((code or state.upper(), sentence or f"The work was {state}.", hint, n))
+    return sorted(found, key=lambda row: (row[0] == JobCode.DEPENDENCY_FAILED, -row[3], row[0]))

@@ -269,7 +269,7 @@ def test_only_what_failed_is_retried(lung, run_jobs):  # noqa: F811
     run = work(start(lung), run_jobs)
     assert run.state == "done" and states(run) == {"succeeded": 6, "failed": 3}
     progress = selectors.progress_of(lung.viewer, run)
-    assert [(code, n) for code, _, _, n in progress.failures] == [("DEPENDENCY_FAILED", 2), ("NO_TISSUE", 1)]
+    assert [(code, n) for code, _, _, n in progress.failures] == [("NO_TISSUE", 1), ("DEPENDENCY_FAILED", 2)]
     told = {selectors.reason_of(item) for item in selectors.items_for(lung.viewer, run, "failed", "tests.bag")}
     assert told == {selectors.Reason("NO_TISSUE", "There is no tissue on this slide.", "Look at the slide's thumbnail.")}
     attempts = dict(Job.objects.filter(state="succeeded").values_list("pk", "attempt"))
@@ -286,6 +286,15 @@ def test_only_what_failed_is_retried(lung, run_jobs):  # noqa: F811
     with pytest.raises(RunRefused) as refused:
         retry_failed(lung.second, run)
     assert refused.value.code == "NOTHING_FAILED"
+
+
+def test_a_sentence_that_names_one_slide_is_told_as_an_example(lung, run_jobs):  # noqa: F811
+    run = work(start(lung), run_jobs)
+    ends = {"state": "failed", "error_code": "BAD", "error_hint": ""}
+    for i, item in enumerate(run.items.filter(kind="tests.bag")):
+        Job.objects.filter(pk=item.job_id).update(error_sentence=f"Slide {i} is bad.", **ends)
+    told = selectors.progress_of(lung.viewer, run).failures
+    assert told == [("BAD", "For example: Slide 2 is bad.", "", 3)]
 
 
 def test_a_job_that_a_person_cancelled_counts_as_failed_and_can_be_retried(lung, run_jobs):  # noqa: F811

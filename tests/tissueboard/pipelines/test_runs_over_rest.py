@@ -48,7 +48,7 @@ def test_a_run_from_start_to_end(lung, client, run_jobs):  # noqa: F811
     while run_jobs():
         seen = viewer.get(one).json()
     assert seen["state"] == "done" and seen["progress"]["counts"]["succeeded"] == 6 and seen["progress"]["done"] == 1
-    assert [(f["code"], f["n"]) for f in seen["progress"]["failures"]] == [("DEPENDENCY_FAILED", 2), ("NO_TISSUE", 1)]
+    assert [(f["code"], f["n"]) for f in seen["progress"]["failures"]] == [("NO_TISSUE", 1), ("DEPENDENCY_FAILED", 2)]
     items = viewer.get(f"{one}items/", {"state": "failed", "kind": "tests.bag"}).json()
     assert items["count"] == 1 and items["results"][0]["why"]["code"] == "NO_TISSUE" and items["results"][0]["patient"]["code"] == "P-00002"
     assert viewer.get(f"{one}items/").json()["results"][0]["why"] is None
@@ -101,3 +101,14 @@ def test_lists_ask_the_database_as_often_for_many_as_for_one(lung, client):  # n
             assert viewer.get(URL).json()["count"] and viewer.get(f"{URL}{run.pk}/items/").json()["count"]
         asked.append(len(queries))
     assert asked[0] == asked[1]
+
+
+def test_a_single_slide_takes_a_chosen_version_too(lung, client):  # noqa: F811
+    one = f"/api/v1/slides/{lung.slides[0].pk}/pipeline/"
+    refused = client("contributor").post(one, {"name": "features"})
+    assert (refused.status_code, refused.json()["code"]) == (409, "NOTHING_TO_RUN")
+    chosen = client("contributor").post(one, {"name": "features", "options": {"encoder": lung.versions["hex"].pk}})
+    assert (chosen.status_code, chosen.json()["code"]) == (400, "VERSION_UNKNOWN")
+    lung.versions["hex"].__class__.objects.filter(pk=lung.versions["hex"].pk).update(family="encoder")
+    started = client("contributor").post(one, {"name": "features", "options": {"encoder": lung.versions["hex"].pk}})
+    assert started.status_code == 202 and [job["kind"] for job in started.json()] == ["predictions.features"]
