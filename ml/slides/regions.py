@@ -105,7 +105,9 @@ def restrict(mask: TissueMask, include: Sequence[Region], exclude: Sequence[Regi
     wanted, unwanted = (union(r.geometry for r in regions if r.is_area) for regions in (include, exclude))
     kept = mask.mask
     if any(r.is_area for r in include):
-        kept = kept & (coverage(shapely.difference(wanted, unwanted), kept.shape, mask.cell_px0) >= HALF)
+        # Thousandths of a pixel: slivers of rounding, left by a difference, make later cuts of the geometry library wrong.
+        left = shapely.set_precision(shapely.difference(wanted, unwanted), 1e-3)
+        kept = kept & (coverage(left, kept.shape, mask.cell_px0) >= HALF)
     elif not unwanted.is_empty:
         kept = kept & (1.0 - coverage(unwanted, kept.shape, mask.cell_px0) >= HALF)
     return replace(mask, mask=kept)

@@ -32,10 +32,12 @@ coordinates = st.tuples(hundredths, hundredths)
 outlines = st.lists(coordinates, min_size=3, max_size=9).map(lambda p: repaired(Polygon(p))).filter(lambda g: g.area > 0.01)
 
 
-@settings(max_examples=60)
+@settings(max_examples=40)
 @given(outlines, outlines)
 def test_coverage_is_the_exact_area(outline, hole):
-    for geometry in (outline, shapely.difference(outline, hole), shapely.union(outline, hole)):
+    # On a fine grid of coordinates: cutting out a cell from a sliver of 1e-16 px0 gives GEOS the whole cell.
+    made = (outline, shapely.difference(outline, hole), shapely.union(outline, hole))
+    for geometry in shapely.set_precision(made, 1e-4):
         assert np.abs(coverage(geometry, (ROWS, COLS), CELL) - area_by_cell(geometry)).max() < 1e-4
 
 
