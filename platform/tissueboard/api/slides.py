@@ -166,6 +166,8 @@ class SlideTiles(Address):
     @extend_schema(
         operation_id="slides_tiles",
         summary="Deep Zoom descriptor; tiles are at its Url for an hour",
+        description="TileSize and Overlap depend on the slide. A tile at the right or lower edge may be as large as the others: "
+        "what lies beyond Size repeats the last pixels and is not part of the slide. ?icc=1 at a tile applies the slide's colour profile.",
         responses={(200, "application/xml"): OpenApiTypes.STR, 404: ErrorSerializer, 409: ErrorSerializer},
     )
     def get(self, request: Request, slide_id: int) -> HttpResponse:
