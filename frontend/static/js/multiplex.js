@@ -12,6 +12,7 @@
   let levels = 1;
   while (Math.max(image.width, image.height) > TILE * 2 ** (levels - 1)) levels += 1;
 
+  const text = (value) => String(Number(value.toPrecision(5)));
   // slots: {channel, colour, low, high, on, row}; channel null for an empty one.
   const slots = [];
 
@@ -112,8 +113,6 @@
     setLimits(slot, low, high);
     changed();
   }
-
-  const text = (value) => String(Number(value.toPrecision(5)));
 
   function show(slot) {
     const part = (selector) => slot.row.querySelector(selector);
