@@ -4,7 +4,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
 from frontend.dash.gateway import gateway
-from frontend.pages import assays, cohorts, imports, jobs, members, patients, runs, survival, uploads, versions
+from frontend.pages import assays, cohorts, encoders, imports, jobs, members, patients, runs, survival, uploads, versions
 from frontend.pages.case import maps, similar, values, views
 
 urlpatterns = [
@@ -49,6 +49,8 @@ urlpatterns = [
     path("jobs/<int:job_id>/retry/", jobs.job_retry, name="job_retry"),
     path("models/", versions.versions, name="versions"),
     path("models/<int:version_id>/", versions.version, name="version"),
+    path("encoders/", encoders.encoders, name="encoders"),
+    path("encoders/<str:name>/use/", encoders.encoder_use, name="encoder_use"),
     path("dash/km/<int:cohort_id>/", gateway, {"view": "km"}, name="dash"),
     path("dash/km/<int:cohort_id>/<path:path>", gateway, {"view": "km"}, name="dash_part"),
 ]

@@ -131,6 +131,13 @@ def run(part: Any, world: Any) -> dict[str, Any]:
     return {"run_id": made.pk}
 
 
+def bag(part: Any) -> Any:
+    """Features of the slide that another tool made; written once per part."""
+    from feature_bags import imported_bag
+
+    return imported_bag(part.slide)
+
+
 def table(part: Any, world: Any) -> dict[str, Any]:
     file = BytesIO(b"patient_id,age\n" + part.patient.code.encode() + b",60\n")
     file.name = "ages.csv"
@@ -224,6 +231,8 @@ API = {
     "api:slide_tiles": api(kwargs=slide),
     "api:slide_tile": api(302, kwargs=lambda part, world: slide(part, world) | {"level": 0, "col": 0, "row": 0}),
     "api:slide_pipeline": api_post(202, kwargs=slide, body=lambda part, world: {"name": "case"}),
+    "api:features": api(kwargs=slide),
+    "api:feature_file": api(kwargs=lambda part, world: slide(part, world) | {"bag_id": bag(part).pk}),
     "api:maps": api(kwargs=slide),
     "api:map": api(kwargs=lambda part, world: slide(part, world) | {"map_id": part.map.pk}),
     "api:map_values": api(kwargs=lambda part, world: slide(part, world) | {"map_id": part.map.pk}),
@@ -270,6 +279,7 @@ API = {
     "api:run_cancel": api_post(200, kwargs=run),
     "api:retrieval": api_post(200, role="viewer", body=lambda part, world: {"slide": part.slide.pk, "k": 3}),
     "api:kaplan_meier": api(query=lambda part, world: {"cohort": part.cohort.name, "endpoint": "OS", "group_by": "stage"}),
+    "api:encoders": api_list(),
     "api:models": api_list(),
     "api:model": api(kwargs=version),
 }
@@ -278,6 +288,7 @@ TILES = {
     "slide_dzi": Route(get=everybody(200), kwargs=with_token()),
     "slide_tile": Route(get=everybody(200), kwargs=with_token(level=0, col=0, row=0)),
     "slide_thumbnail": page(kwargs=slide),
+    "feature_file": page(kwargs=lambda part, world: slide(part, world) | {"prediction_id": bag(part).pk}),
     "multiplex_tile": Route(get=everybody(200), kwargs=image_tile, query=lambda part, world: {"c": "0:4d6dff:0:250"}),
 }
 
@@ -387,6 +398,10 @@ PAGES = {
     "job_retry": page_post(302, kwargs=job("failed")),
     "versions": page_list(),
     "version": page(kwargs=version),
+    "encoders": page_list(),
+    "encoder_use": Route(
+        post=everybody(403) | {"staff": (302,), "anonymous": (302,)}, kwargs=lambda part, world: {"name": "he-descriptors"}
+    ),
 }
 
 DASH = {

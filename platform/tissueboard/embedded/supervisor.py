@@ -81,6 +81,9 @@ class Supervisor:
         except OperationalError as error:
             reason = str(error).splitlines()[0]
             raise EmbeddedServiceError(f"The database does not answer: {reason}.", "Check DATABASE_URL.") from error
+        from tissueboard.model_registry.encoders import ensure_builtin_encoders
+
+        ensure_builtin_encoders()
         if not with_redis:
             check_queue()
         self._release("the service was started again")

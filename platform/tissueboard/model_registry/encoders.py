@@ -45,29 +45,48 @@ def register_encoder(user: Any, name: str, weights: Path | None = None) -> Model
     """Checks an encoder's weight file, copies it into the store and registers it; the same file again gives the version that is there.
 
     user: staff, or None for the house itself. weights: the file; None takes the one in `WEIGHTS_ROOT/<encoder>/`.
-    Errors: StaffOnly; TissueboardError ENCODER_UNKNOWN_ENCODER, ENCODER_WEIGHTS_MISSING, _GATED, _UNREADABLE, _MISMATCH, ENCODER_UNTRAINED.
+    Errors: StaffOnly; TissueboardError ENCODER_UNKNOWN_ENCODER, ENCODER_NOT_HERE_YET, ENCODER_WEIGHTS_MISSING, _GATED, _UNREADABLE,
+    _MISMATCH, ENCODER_UNTRAINED.
     """
-    from ml.encoders import EncoderError, encoder
+    require_staff(user)
+    found = prepared(name, weights)
+    return publish(user, found)
 
+
+def require_staff(user: Any) -> None:
+    """StaffOnly unless the user is staff or the house itself (None)."""
     if user is not None and not user.is_staff:
         raise StaffOnly
+
+
+def prepared(name: str, weights: Path | None = None) -> NewVersion | ModelVersion:
+    """The weights of an encoder, checked and in the store, ready to publish; or the version that holds the same file already."""
+    from ml.encoders import EncoderError, encoder
+    from ml.encoders.weights import find_weights
+
     try:
         spec = encoder(name)
+        if spec.refusal:
+            raise EncoderError("not_here_yet", spec.refusal, "Choose another encoder of the catalogue.")
         if not spec.needs_weights and not spec.weight_free:
             sentence = f"The encoder {name} is trained together with its head and has no weights of its own."
             raise EncoderError("untrained", sentence, "Train a model that holds it, or choose another encoder.")
-        return _register(user, spec, weights)
+        source = None if spec.weight_free else find_weights(spec, weights, Path(settings.WEIGHTS_ROOT))
+        same = _same(spec, _identity(spec, source))
+        return same or _stored(spec, source)
     except EncoderError as error:
         raise refused(error) from error
 
 
-def _register(user: Any, spec: EncoderSpec, weights: Path | None) -> ModelVersion:
-    from ml.encoders.weights import find_weights
+def publish(user: Any, found: NewVersion | ModelVersion) -> ModelVersion:
+    """Registers what `prepared` gave and makes it the one in use of its encoder; encoders of different names stay in use side by side."""
+    if isinstance(found, ModelVersion):
+        return _in_use(found)
+    name = found.config["encoder"]
+    return register(found, cohorts=[], user=user, replaces=lambda older: older.config.get("encoder") == name)
 
-    source = None if spec.weight_free else find_weights(spec, weights, Path(settings.WEIGHTS_ROOT))
-    same = _same(spec, _identity(spec, source))
-    if same is not None:
-        return _in_use(same)
+
+def _stored(spec: EncoderSpec, source: Path | None) -> NewVersion:
     folder = store.new_temp()
     folder.mkdir()
     try:
@@ -78,7 +97,7 @@ def _register(user: Any, spec: EncoderSpec, weights: Path | None) -> ModelVersio
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     taken = ModelVersion.objects.filter(family=FAMILY, name=spec.name).exists()
-    new = NewVersion(
+    return NewVersion(
         family=FAMILY,
         name=f"{spec.name} {sha[:8]}" if taken else spec.name,
         label=ModelVersion.Label.FIXED if spec.weight_free else ModelVersion.Label.RELEASED,
@@ -92,8 +111,6 @@ def _register(user: Any, spec: EncoderSpec, weights: Path | None) -> ModelVersio
         pitch_um=spec.tile_um,
         pretraining_overlap=spec.pretraining_overlap,
     )
-    # Encoders of different names stay in use side by side; another file of the same encoder takes the place of the first.
-    return register(new, cohorts=[], user=user, replaces=lambda older: older.config.get("encoder") == spec.name)
 
 
 def _identity(spec: EncoderSpec, source: Path | None) -> str:
