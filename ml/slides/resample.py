@@ -1,0 +1,70 @@
+"""From level pixels to the pixels that a model takes: antialiased bilinear resampling of many tiles at once, and normalisation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+Rgb = NDArray[np.uint8]
+PILLOW, TORCH = "pillow", "torch"
+WHOLE = 1e-3  # of a pixel: a box nearer to whole pixels than this lies on them
+
+
+def resize_tiles(tiles: Rgb, side: float, out_px: int, engine: str = PILLOW) -> Rgb:
+    """(b, h, w, 3) uint8 -> (b, out_px, out_px, 3) uint8: the first `side` pixels (float, at most h and w) both ways, antialiased bilinear.
+
+    Only the given pixels are looked at, as when a tile is cropped first and then resized. engine "torch" resizes all in one call, about
+    seven times as fast as Pillow and at most 2 grey levels from it; "pillow" does not import torch.
+    """
+    if side == out_px:
+        return np.ascontiguousarray(tiles[:, :out_px, :out_px])
+    if engine == TORCH:
+        return _by_torch(tiles, side, out_px)
+    out = np.empty((len(tiles), out_px, out_px, 3), np.uint8)
+    for i, tile in enumerate(tiles):
+        out[i] = resize(tile, (0.0, 0.0, side, side), (out_px, out_px))
+    return out
+
+
+def resize(region: Rgb, box: tuple[float, float, float, float], size: tuple[int, int]) -> Rgb:
+    """A float box of a region (h, w, 3) at `size` (width, height) by Pillow; a whole-pixel box of the right size is a plain crop.
+
+    A level's first pixel lies on a whole px0, so at the slide's edge a box can stand over by a fraction of a pixel: it is cut there.
+    """
+    height, width = region.shape[:2]
+    box = (max(box[0], 0.0), max(box[1], 0.0), min(box[2], float(width)), min(box[3], float(height)))
+    left, top, right, bottom = (round(edge) for edge in box)
+    if (right - left, bottom - top) == size and max(abs(a - b) for a, b in zip(box, (left, top, right, bottom))) < WHOLE:
+        return region[top:bottom, left:right]
+    return np.asarray(Image.fromarray(region).resize(size, Image.Resampling.BILINEAR, box=box))
+
+
+def _by_torch(tiles: Rgb, side: float, out_px: int) -> Rgb:
+    import torch
+
+    # The functional interface takes no scale of its own together with an antialiasing filter; the operator behind it does.
+    scale = out_px / side
+    planes = torch.from_numpy(tiles).permute(0, 3, 1, 2)
+    out = torch.ops.aten._upsample_bilinear2d_aa(planes, [out_px, out_px], False, scale, scale)
+    return np.ascontiguousarray(out.permute(0, 2, 3, 1).numpy())
+
+
+def model_ready(tiles: Any, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Any:
+    """(b, px, px, 3) uint8 RGB -> (b, 3, px, px) float32 torch tensor, (value / 255 - mean) / std, on the device that the tiles are on.
+
+    tiles: numpy array or torch tensor; move the uint8 tensor to a GPU first, it is a quarter of the bytes.
+    """
+    import torch
+
+    pixels = tiles if isinstance(tiles, torch.Tensor) else torch.from_numpy(tiles)
+    factor = 1.0 / (255.0 * torch.tensor(std, dtype=torch.float64))
+    shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
+    shape = (pixels.shape[0], 3, pixels.shape[1], pixels.shape[2])
+    out = torch.empty(shape, dtype=torch.float32, device=pixels.device)
+    for channel in range(3):  # per channel, so that both passes run over whole planes
+        plane = out[:, channel].copy_(pixels[..., channel])
+        plane.mul_(float(factor[channel])).add_(float(shift[channel]))
+    return out

@@ -1,0 +1,91 @@
+"""Decoded tiles kept in memory that is used again and again: fresh memory for each tile costs as much as half of decoding it."""
+
+from __future__ import annotations
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+Rgb = NDArray[np.uint8]
+Key = tuple[int, int]
+
+SLAB_TILES = 32  # tiles allocated at a time
+
+
+@dataclass
+class _Kept:
+    pixels: Rgb
+    readers: int = 0
+
+
+class TileCache:
+    """At most `capacity` bytes of decoded tiles of one shape, the least recently used ones dropped first. Thread-safe.
+
+    A tile is lent for reading only (`get`): its memory is given to another tile when nobody reads it any more.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], capacity: int) -> None:
+        self.shape = shape
+        self.slots = max(SLAB_TILES, capacity // int(np.prod(shape)))
+        self._kept: OrderedDict[Key, _Kept] = OrderedDict()
+        self._free: list[Rgb] = []
+        self._allocated = 0
+        self._lock = threading.Lock()
+
+    @property
+    def held_bytes(self) -> int:
+        """Memory allocated so far."""
+        return self._allocated * int(np.prod(self.shape))
+
+    @contextmanager
+    def get(self, key: Key, make: Callable[[Rgb], None]) -> Iterator[Rgb]:
+        """The tile of `key` while the with-block runs; make(pixels) fills it where it is not kept. Errors: those of make."""
+        with self._lock:
+            kept = self._kept.get(key)
+            if kept is not None:
+                self._kept.move_to_end(key)
+                kept.readers += 1
+            else:
+                pixels = self._room()
+        if kept is None:
+            try:
+                make(pixels)
+            except BaseException:
+                with self._lock:
+                    self._free.append(pixels)
+                raise
+            with self._lock:
+                kept = self._keep(key, pixels)
+        try:
+            yield kept.pixels
+        finally:
+            with self._lock:
+                kept.readers -= 1
+                if not kept.readers and self._kept.get(key) is not kept:
+                    self._free.append(kept.pixels)
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._kept
+
+    def _room(self) -> Rgb:
+        """Memory for one tile; the caller holds the lock. Tiles that are being read are never taken."""
+        if not self._free and self._allocated >= self.slots:
+            for key, kept in self._kept.items():
+                if not kept.readers:
+                    del self._kept[key]
+                    return kept.pixels
+        if not self._free:  # also when all are being read: a thread must not wait for another one
+            self._allocated += SLAB_TILES
+            self._free.extend(np.empty((SLAB_TILES, *self.shape), np.uint8))
+        return self._free.pop()
+
+    def _keep(self, key: Key, pixels: Rgb) -> _Kept:
+        """The new tile, counted as being read. Where another thread made the same one meanwhile, that one's memory becomes free later."""
+        self._kept[key] = kept = _Kept(pixels, 1)
+        self._kept.move_to_end(key)
+        return kept
