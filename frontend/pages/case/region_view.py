@@ -22,17 +22,24 @@ SOURCES = {"drawn": "drawn here", "imported": "from a file"}
 
 @dataclass(frozen=True)
 class Panel:
-    """One region for people. area_mm2: None for lines and points."""
+    """One region for people. area: with its unit, "" for lines and points."""
 
     row: Any
     title: str
     role: str
     colour: str
     shape: str
-    area_mm2: float | None
+    area: str
     source: str
     measurements: list[tuple[str, float]]
     case: str
+
+
+def area_text(mm2: float) -> str:
+    """An area with three digits, small ones in um2; "" for none."""
+    if not mm2:
+        return ""
+    return f"{mm2:.3g} mm²" if mm2 >= 0.001 else f"{mm2 * 1e6:.3g} µm²"
 
 
 def role_word(role: str) -> str:
@@ -48,7 +55,7 @@ def panel_of(region: Any, slide: Any) -> Panel:
         role=role_word(region.role),
         colour=colour_of(region.role, region.classification, region.colour),
         shape=region.geometry["type"],
-        area_mm2=region.area_px0 * (slide.mpp / 1000) ** 2 if region.area_px0 else None,
+        area=area_text(region.area_px0 * (slide.mpp / 1000) ** 2),
         source=SOURCES[region.source],
         measurements=sorted(region.measurements.items()),
         case=f"{case}?slide={slide.pk}&region={region.pk}#slide",

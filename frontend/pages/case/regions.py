@@ -18,7 +18,7 @@ from tissueboard.cohorts.access import Role, require
 from tissueboard.errors import Code, TissueboardError
 from tissueboard.slides.selectors import get_region, get_region_import, get_slide, region_imports_of, regions_of_slide
 
-from .region_view import ROLES, drawing_data, panel_of, role_word
+from .region_view import ROLES, area_text, drawing_data, panel_of, role_word
 
 MADE_BEFORE = (
     "The map was made before the regions of this slide changed. It and all that was computed from it stand on other tissue than the "
@@ -91,7 +91,10 @@ def slide_region_file(request: HttpRequest, slide_id: int, import_id: int) -> Ht
             if error.status in (403, 404):
                 raise
             refused = error
-    classes = [row | {"place": place, "label": row["classification"] or "no class"} for place, row in enumerate(found.classes)]
+    classes = [
+        row | {"place": place, "label": row["classification"] or "no class", "area": area_text(row["area_mm2"])}
+        for place, row in enumerate(found.classes)
+    ]
     context = {
         **frame(request, cohort, "slides"),
         "slide": slide,

@@ -1,5 +1,6 @@
 // Drawing a region: a rectangle by dragging, a polygon by clicking, what is in view, or a note at a point; then one form keeps it.
-// By keyboard: move and zoom with the keys of the viewer, then "What I see now".
+// By keyboard: move and zoom with the keys of the viewer, then "What I see now". While drawing, Enter ends a polygon, Backspace takes its
+// last corner back, Esc drops it.
 "use strict";
 
 window.tissueboard = window.tissueboard || {};
@@ -12,9 +13,11 @@ tissueboard.startDrawing = function (root, viewer, regions) {
   const form = find("[data-region-form]");
   const field = (name) => form.elements[name];
   const refused = find("[data-region-refused]");
+  // On the slide itself, or it would be out of sight on a phone.
+  stage.parentElement.append(bar);
   const HINTS = {
-    rectangle: "Drag a rectangle on the slide.",
-    polygon: "Click the corners; a double click or Enter ends it, Backspace takes the last corner back.",
+    rectangle: "Drag a rectangle.",
+    polygon: "Click the corners; a double click ends.",
     point: "Click the place that the note is about.",
   };
   const [DOUBLE_MS, NEAR] = [450, 8];
@@ -25,14 +28,15 @@ tissueboard.startDrawing = function (root, viewer, regions) {
   function start(name) {
     stop();
     if (name === "view") return finish(rectangle(...inView()));
+    regions.select(null);
     tool = name;
     layer.busy = true;
     stage.classList.add("drawing");
     viewer.osd.setCooperativeGestures(false);
     find(`[data-draw="${name}"]`).setAttribute("aria-pressed", "true");
     bar.hidden = false;
-    find("[data-drawing-hint]").textContent = `${HINTS[name]} Esc ends without a region.`;
-    for (const end of ["finish", "undo"]) find(`[data-draw-end=${end}]`).hidden = name !== "polygon";
+    bar.querySelector("[data-drawing-hint]").textContent = HINTS[name];
+    for (const end of ["finish", "undo"]) bar.querySelector(`[data-draw-end=${end}]`).hidden = name !== "polygon";
     viewer.osd.canvas.focus({ preventScroll: true });
     stage.scrollIntoView({ block: "nearest" });
   }
@@ -103,7 +107,7 @@ tissueboard.startDrawing = function (root, viewer, regions) {
   function polygon() {
     const corners = points.filter((p, i) => !i || Math.hypot(p[0] - points[i - 1][0], p[1] - points[i - 1][1]) > 3 / layer.at.scale);
     if (corners.length < 3) {
-      find("[data-drawing-hint]").textContent = "A polygon takes three corners or more. Click the next one.";
+      bar.querySelector("[data-drawing-hint]").textContent = "A polygon takes three corners or more. Click the next one.";
       return;
     }
     finish({ type: "Polygon", coordinates: [[...corners, corners[0]]] });
@@ -169,12 +173,14 @@ tissueboard.startDrawing = function (root, viewer, regions) {
   }
 
   viewer.osd.addHandler("canvas-key", (event) => key(event.originalEvent));
-  root.addEventListener("keydown", (event) => {
-    if (event.key === "Escape") key(event);
-  });
+  for (const place of [root, bar]) {
+    place.addEventListener("keydown", (event) => {
+      if (event.key === "Escape") key(event);
+    });
+  }
   root.querySelectorAll("[data-draw]").forEach((button) => button.addEventListener("click", () => (tool === button.dataset.draw ? stop() : start(button.dataset.draw))));
   const ends = { finish: polygon, undo, cancel: stop };
-  root.querySelectorAll("[data-draw-end]").forEach((button) => button.addEventListener("click", () => ends[button.dataset.drawEnd]()));
+  bar.querySelectorAll("[data-draw-end]").forEach((button) => button.addEventListener("click", () => ends[button.dataset.drawEnd]()));
   find("[data-region-drop]").addEventListener("click", stop);
 
   form.addEventListener("submit", async (event) => {
