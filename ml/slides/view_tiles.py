@@ -27,7 +27,6 @@ from ml.slides.files import whole_file
 from ml.slides.findings import FindingCode, SlideError
 from ml.slides.jpeg import whole_jpeg
 from ml.slides.pyramid import halve
-from ml.slides.reader import open_slide
 
 TILE_SIDES = (128, 1024)  # a viewer asks for too many smaller tiles, and waits too long for a larger one
 SMALLEST_STORED = 2048  # px of the longer side of the smallest level; what lies below is made from it
@@ -126,12 +125,7 @@ class StoredTiles:
     def _make(self) -> dict[tuple[int, int, int], bytes]:
         """The small levels, halved from the smallest stored one, and kept if the folder can be written."""
         smallest = min(self._stored)
-        width, height = self._shapes[smallest]
-        try:
-            with open_slide(self.path) as slide:
-                picture = slide.read_level(0, 0, width, height, len(self._stored) - 1)
-        except SlideError as error:
-            raise unreadable(error.sentence.rstrip("."), smallest, 0, 0) from error
+        picture = self._whole(smallest)
         tiles: dict[tuple[int, int, int], bytes] = {}
         for level in range(smallest - 1, -1, -1):
             picture = halve(picture)
@@ -141,6 +135,19 @@ class StoredTiles:
         with suppress(OSError), whole_file(kept_file(self.path)) as part:
             part.write_bytes(json.dumps(head).encode() + b"\n" + b"".join(tiles.values()))
         return tiles
+
+    def _whole(self, level: int) -> np.ndarray[Any, Any]:
+        """All pixels of a stored level, (height, width, 3) uint8."""
+        stored, side = self._stored[level], self.tile_side
+        out = np.empty((stored.rows * side, stored.cols * side, 3), np.uint8)
+        for row in range(stored.rows):
+            for col in range(stored.cols):
+                try:
+                    with Image.open(io.BytesIO(self.tile(level, col, row))) as picture:
+                        out[row * side : (row + 1) * side, col * side : (col + 1) * side] = picture
+                except (OSError, ValueError) as error:
+                    raise unreadable(type(error).__name__, level, col, row) from error
+        return out[: self._shapes[level][1], : self._shapes[level][0]]
 
     def _identity(self) -> list[int]:
         """Which file this is: its bytes and its time (ns) when it was opened, and the side of its tiles."""
@@ -162,6 +169,7 @@ def stored_tiles(path: str | Path) -> StoredTiles | None:
             smallest = max(shapes[len(pages) - 1]) if len(pages) <= len(shapes) else None
             fits = smallest is not None and smallest <= SMALLEST_STORED and TILE_SIDES[0] <= side <= TILE_SIDES[1]
             end = os.fstat(stream.fileno()).st_size
+            fits = fits and all(page.subfiletype & 1 for page in pages[1:])  # OpenSlide, too, takes only these for levels
             if not (fits and all(_fits(page, shape, side, end) for page, shape in zip(pages, shapes))):
                 return None
             levels = [_level(page) for page in pages]

@@ -187,6 +187,10 @@ def test_another_grid_goes_through_openslide(tmp_path, picture, make_pyramid):
     assert stored_tiles(make_pyramid(tmp_path / "good.tif", picture, factors=(1, 2, 4), **jpeg)) is not None
     assert stored_tiles(make_pyramid(tmp_path / "thirds.tif", picture, factors=(1, 3), **jpeg)) is None
     assert stored_tiles(make_pyramid(tmp_path / "deflate.tif", picture)) is None
+    with tifffile.TiffWriter(tmp_path / "label.tif") as writer:
+        for page in (picture, picture[::2, ::2]):
+            writer.write(page, tile=(256, 256), photometric="rgb", metadata=None, **jpeg)
+    assert stored_tiles(tmp_path / "label.tif") is None, "a second picture that is not declared a level"
     tifffile.imwrite(tmp_path / "tiny.tif", picture, tile=(64, 64), photometric="rgb", **jpeg)
     assert stored_tiles(tmp_path / "tiny.tif") is None
     tifffile.imwrite(tmp_path / "large.tif", np.zeros((16, 3000, 3), np.uint8), tile=(256, 256), photometric="rgb", **jpeg)
@@ -218,6 +222,21 @@ def test_a_damaged_tile_is_named_and_the_others_are_shown(svs, tmp_path):
         tiles.tile(11, 1, 1)
     assert caught.value.code == FindingCode.TILE_UNREADABLE and "column 1, row 1" in caught.value.where
     assert decoded(tiles.tile(11, 2, 1)).shape == (256, 256, 3)
+
+
+def test_damage_in_the_smallest_level_is_named_when_it_is_needed(svs, tmp_path):
+    path = tmp_path / "w.tif"
+    make_working(svs, path)
+    with tifffile.TiffFile(path) as tif:
+        offset, count = tif.pages[2].dataoffsets[1], tif.pages[2].databytecounts[1]
+    hurt = bytearray(path.read_bytes())
+    hurt[offset + 2 : offset + count] = bytes(count - 2)
+    path.write_bytes(hurt)
+    tiles = stored_tiles(path)
+    assert decoded(tiles.tile(9, 0, 0)).shape == (256, 256, 3)
+    with pytest.raises(SlideError) as caught:
+        tiles.tile(4, 0, 0)
+    assert caught.value.code == FindingCode.TILE_UNREADABLE and not kept_file(path).exists()
 
 
 def test_a_slide_smaller_than_a_tile(tmp_path, make_picture):
