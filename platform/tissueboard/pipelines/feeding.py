@@ -7,12 +7,11 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from typing import Any
 
 import redis
 from django.conf import settings
 from django.db import transaction
-from django.db.models import Count, Exists, OuterRef, Q
+from django.db.models import Count, Q
 from django.utils import timezone
 
 from tissueboard.accounts.audit import record
@@ -30,6 +29,8 @@ from .estimates import free_bytes
 from .models import CohortRun, RunItem
 from .outputs import Outputs, params_of
 from .versions import steps_of
+
+LOOK_AHEAD = 50
 
 
 def feed_all() -> int:
@@ -90,7 +91,7 @@ def _one_pass(run: CohortRun, steps: Iterable[Step], free: Counter[str]) -> int:
         queue = registry.get(step.kind).queue
         # What turns out to be there already, or impossible, takes no room: go on until the window is full or nothing is left.
         while free[queue] > 0:
-            items = list(_next(run, step)[: free[queue]])
+            items = _next(run, step, free[queue])
             if not items:
                 break
             asked = _ask(run, step, items)
@@ -122,13 +123,19 @@ def _processes() -> Counter[str]:
     return found
 
 
-def _next(run: CohortRun, step: Step) -> Any:
-    """Due items of a step whose needs are there or asked for, in the plan's order."""
-    unasked = RunItem.objects.filter(run=run, kind__in=step.needs, slide=OuterRef("slide"), due=True)
-    items = RunItem.objects.filter(run=run, kind=step.kind, due=True)
-    if step.needs:
-        items = items.filter(~Exists(unasked))
-    return items.select_related("slide__sample__patient__cohort", "version", "job").order_by("pk")
+def _next(run: CohortRun, step: Step, most: int) -> list[RunItem]:
+    """Due items of a step whose needs are there or asked for, in the plan's order.
+
+    Only the first ones are looked at: what they wait for is first in its own order too, so it is asked for before long. (A join over
+    all items takes minutes in Postgres while a new run has no statistics yet.)
+    """
+    due = RunItem.objects.filter(run=run, kind=step.kind, due=True).order_by("pk")
+    first = list(due.select_related("slide__sample__patient__cohort", "version", "job")[: max(LOOK_AHEAD, 2 * most)])
+    if not step.needs:
+        return first[:most]
+    unasked = RunItem.objects.filter(run=run, kind__in=step.needs, slide__in=[item.slide_id for item in first], due=True)
+    blocked = set(unasked.values_list("slide_id", flat=True))
+    return [item for item in first if item.slide_id not in blocked][:most]
 
 
 def _ask(run: CohortRun, step: Step, items: list[RunItem]) -> int:
