@@ -1,4 +1,4 @@
-"""Archives are looked into, never unpacked: links, ways out of the folder, deep folders and bombs are named."""
+"""Archives are looked into before anything is unpacked: links, ways out of the folder, deep folders and bombs are named."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
+from typing import IO
 
 from ml.slides.findings import Finding, FindingCode, Severity
 
@@ -28,7 +29,7 @@ class Member:
 
 
 def archive_findings(path: Path, kind: str) -> list[Finding]:
-    """What speaks against an archive; always at least one finding, because slides are taken one by one."""
+    """What speaks against an archive; always at least one finding, because an archive is no slide (see `unpack`)."""
     members: list[Member] = []
     try:
         for member in _tar_members(path) if kind in {"tar", "gzip"} else _zip_members(path):
@@ -41,8 +42,50 @@ def archive_findings(path: Path, kind: str) -> list[Finding]:
     findings = [finding for judge in (_links, _escapes, _deep, _large) if (finding := judge(path, members))]
     if findings:
         return findings
-    hint = "Unpack it and import the slides themselves (multi-file slides with their folder)."
-    return [_error(path, FindingCode.ARCHIVE_NOT_UNPACKED, f"This is an archive of {len(members)} entries, not a slide.", hint)]
+    hint = "Pack one slide with all its files (DICOM: all files of its series), or import the slides themselves."
+    return [_error(path, FindingCode.ARCHIVE_NOT_UNPACKED, f"This is an archive of {len(members)} entries, not one slide.", hint)]
+
+
+def unpack(path: Path, kind: str, folder: Path) -> bool:
+    """Unpacks an archive of plain files into an empty folder; False if anything speaks against it (the check says what).
+
+    Names are taken over below the folder only; at most as many bytes are written as the archive states and MAX_BYTES allows.
+    OSError of a full disk goes on.
+    """
+    if [finding.code for finding in archive_findings(path, kind)] != [FindingCode.ARCHIVE_NOT_UNPACKED]:
+        return False
+    left = MAX_BYTES
+    try:
+        for name, stream in _contents(path, kind):
+            parts = [part for part in PurePosixPath(name.replace("\\", "/")).parts if part not in {".", ".."}]
+            if not parts or parts[0] == "__MACOSX" or parts[-1].startswith("._"):
+                continue
+            target = folder.joinpath(*parts)
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with target.open("xb") as out:
+                while block := stream.read(min(1 << 20, left + 1)):
+                    left -= len(block)
+                    if left < 0:
+                        return False
+                    out.write(block)
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, ValueError, RuntimeError, FileExistsError, NotADirectoryError):
+        return False
+    return True
+
+
+def _contents(path: Path, kind: str) -> Iterator[tuple[str, IO[bytes]]]:
+    """(name, stream) of every plain file. RuntimeError for one with a password."""
+    if kind in {"tar", "gzip"}:
+        with tarfile.open(path, "r:*") as archive:
+            for entry in archive:
+                if entry.isfile() and (stream := archive.extractfile(entry)):
+                    yield entry.name, stream
+        return
+    with zipfile.ZipFile(path) as packed:
+        for info in packed.infolist():
+            if not info.is_dir():
+                with packed.open(info) as stream:
+                    yield info.filename, stream
 
 
 def _tar_members(path: Path) -> Iterator[Member]:

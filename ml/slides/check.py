@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.slides.dicom_series import series_findings
 from ml.slides.findings import Finding, FindingCode, Severity, SlideError
 from ml.slides.flat import PLAUSIBLE_MPP, conversion_findings, open_source
 from ml.slides.reader import MAX_UPSAMPLING, Slide
@@ -145,6 +146,7 @@ def _inside(slide: Slide, kind: str, facts: dict[str, Any]) -> list[Finding]:
     believed = None if any(f.code == FindingCode.MPP_IMPLAUSIBLE for f in size_findings) else slide.mpp
     small = _too_small(slide, believed)
     findings = size_findings + list(_identifiers(slide, kind)) + small + list(_levels(slide))
+    findings += series_findings(slide.path) if kind == "dicom" else []
     unreadable = _probe(slide)
     table = tile_table_findings(slide) if kind == "tiff" else []
     findings += [finding for finding in table if not unreadable or finding.code != FindingCode.TILE_DAMAGED] + unreadable

@@ -74,7 +74,7 @@ def extension_finding(path: Path, kind: str) -> list[Finding]:
 
 
 def companion_of(path: str | Path) -> Path | None:
-    """The main file (.mrxs, .vms) that this file is a part of, or None. Importers go on to the main file."""
+    """The main file (.mrxs, .vms, the finest DICOM instance) that this file is a part of, or None. Importers go on to the main file."""
     path = Path(path)
     if path.suffix.lower() in {".dat", ".ini"} and path.parent.name:
         main = path.parent.with_name(path.parent.name + ".mrxs")
@@ -83,7 +83,10 @@ def companion_of(path: str | Path) -> Path | None:
     for candidate in sorted((*path.parent.glob("*.vms"), *path.parent.glob("*.vmu"))):
         if candidate != path and (path.name in _vms_parts(candidate) or path == candidate.with_suffix(".opt")):
             return candidate
-    return None
+    from ml.slides.dicom_series import main_of
+
+    main = main_of(path)
+    return None if main == path else main
 
 
 def missing_companions(path: Path) -> list[str]:

@@ -14,12 +14,12 @@ from xml.etree import ElementTree
 from PIL import Image
 
 from ml.slides.archives import archive_findings
+from ml.slides.dicom_series import WSI_SOP_CLASS, series_findings
 from ml.slides.findings import Finding, FindingCode, Severity, SlideError
 from ml.slides.flat import unreadable_as_flat
 from ml.slides.sniff import EXTENSION_KINDS, companion_of, missing_companions
 
 MAX_PICTURE_BYTES = 1 << 30
-WSI_SOP_CLASS = "1.2.840.10008.5.1.4.1.1.77.1.6"  # VL Whole Slide Microscopy Image Storage
 PATIENT_TAGS = ("PatientName", "PatientID", "PatientBirthDate", "AccessionNumber", "OtherPatientIDs", "PatientAddress")
 KIND_SENTENCES = {
     "pdf": "This is a PDF document, not a slide.",
@@ -91,7 +91,9 @@ def _dicom(path: Path, error: SlideError) -> list[Finding]:
         hint = "Export it again with a standard converter (ImageType ORIGINAL\\PRIMARY\\VOLUME\\NONE)."
         findings = [_error(path, FindingCode.DICOM_NO_FLAVOR, sentence, hint, "ImageType (0008,0008)")]
     else:
-        findings = [error.finding(path.name)]
+        findings = series_findings(path) or [error.finding(path.name)]
+        if not any(finding.severity == Severity.ERROR for finding in findings):
+            findings.append(error.finding(path.name))
     if tags := patient_tags(path):
         sentence = f"The header is filled in {len(tags)} fields that identify the patient."
         hint, where = "Remove them before sending the file on.", ", ".join(tags)

@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from ml.slides.dicom_series import parts_of
 from ml.slides.sniff import companion_of, content_kind
 from tissueboard.store import store
 
@@ -17,10 +18,16 @@ from .errors import IntakeCode, IntakeRefused
 SEALED_MODE = 0o400
 BLOCK = 1 << 20
 MULTI_FILE = {".mrxs", ".vms", ".vmu"}
+DICOM = ".dcm"
 
 
 def companions(main: Path) -> list[Path]:
-    """The other files of a multi-file slide (MIRAX: the folder of the same name; VMS: what it names), sorted; [] for all other formats."""
+    """The other files of a multi-file slide, in a fixed order; [] for all other formats.
+
+    MIRAX: the folder of the same name; VMS: what it names; DICOM: the other levels of the series in the same folder.
+    """
+    if is_dicom(main):
+        return parts_of(main)
     if main.suffix.lower() not in MULTI_FILE:
         return []
     folder = main.with_suffix("")
@@ -33,7 +40,8 @@ def checksum(main: Path) -> str:
     parts = companions(main)
     if not parts:
         return _sha256(main)
-    lines = [f"main\0{_sha256(main)}", *(f"{path.name}\0{_sha256(path)}" for path in parts)]
+    named = not is_dicom(main)  # the names of DICOM instances mean nothing and are not kept
+    lines = [f"main\0{_sha256(main)}", *(f"{path.name if named else ''}\0{_sha256(path)}" for path in parts)]
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
@@ -53,7 +61,7 @@ def main_file(sealed_key: str) -> Path:
     path = store.path(sealed_key)
     if not path.is_dir():
         return path
-    return next(p for p in sorted(path.iterdir()) if p.suffix.lower() in MULTI_FILE)
+    return _main_in(path)
 
 
 def seal(main: Path, sha256: str) -> str:
@@ -71,7 +79,7 @@ def seal(main: Path, sha256: str) -> str:
             _copy_several(main, parts, temp)
         else:
             shutil.copyfile(main, temp)
-        if (checksum(next(p for p in temp.iterdir() if p.suffix.lower() in MULTI_FILE)) if parts else _sha256(temp)) != sha256:
+        if (checksum(_main_in(temp)) if parts else _sha256(temp)) != sha256:
             raise IntakeRefused(
                 IntakeCode.FILE_CHANGED,
                 "The file changed while it was read.",
@@ -88,12 +96,23 @@ def seal(main: Path, sha256: str) -> str:
     return key
 
 
+def is_dicom(path: Path) -> bool:
+    return path.is_file() and content_kind(path) == "dicom"
+
+
+def _main_in(folder: Path) -> Path:
+    """The file to open of a sealed folder."""
+    return next(p for p in sorted(folder.iterdir()) if p.stem == "slide" and p.suffix.lower() in {*MULTI_FILE, DICOM})
+
+
 def _copy_several(main: Path, parts: list[Path], folder: Path) -> None:
     """All files of a slide, the main one renamed to slide.<suffix> and MIRAX's folder and VMS's .opt with it."""
     folder.mkdir(parents=True)
-    shutil.copyfile(main, folder / f"slide{main.suffix.lower()}")
-    for part in parts:
-        if part.parent == main.with_suffix(""):
+    shutil.copyfile(main, folder / f"slide{DICOM if is_dicom(main) else main.suffix.lower()}")
+    for i, part in enumerate(parts):
+        if is_dicom(main):
+            target = folder / f"part-{i + 1}{DICOM}"
+        elif part.parent == main.with_suffix(""):
             target = folder / "slide" / part.name
         else:
             target = folder / (part.name if part.stem != main.stem or part.suffix.lower() != ".opt" else "slide.opt")
@@ -103,9 +122,9 @@ def _copy_several(main: Path, parts: list[Path], folder: Path) -> None:
 
 @contextmanager
 def alone(path: Path) -> Iterator[Path]:
-    """The path to check. A DICOM file is looked at in a folder of its own: OpenSlide joins it with the other instances beside it, which
-    are not what will be kept."""
-    if content_kind(path) != "dicom":
+    """The path to check. A DICOM slide is looked at in a folder of its own, with the instances that will be kept and no other: OpenSlide
+    joins a file with every instance of its series beside it, pictures of the label included."""
+    if not is_dicom(path):
         yield path
         return
     folder = store.new_temp()
@@ -113,6 +132,8 @@ def alone(path: Path) -> Iterator[Path]:
     try:
         copy = folder / path.name
         shutil.copyfile(path, copy)
+        for part in companions(path):
+            shutil.copyfile(part, folder / part.name)
         yield copy
     finally:
         shutil.rmtree(folder, ignore_errors=True)

@@ -13,12 +13,14 @@ from typing import Any
 
 from django.db import transaction
 
+from ml.slides.dicom_series import left_out_findings
 from ml.slides.findings import Finding, FindingCode, Severity, SlideError
 from tissueboard.accounts.audit import record
 from tissueboard.cohorts.access import Role, require
 from tissueboard.cohorts.models import Cohort, Patient, Sample
 from tissueboard.slides.models import Slide
 
+from .archives import one_slide
 from .disk import as_finding, full_disk_refused, refusal
 from .errors import IntakeCode, IntakeRefused, error, info, refuse_mixing
 from .models import Import
@@ -82,7 +84,9 @@ def import_slide(
     import_: Import | None = None,
     tick: Tick | None = None,
 ) -> SlideImportResult:
-    """Brings one slide file into a cohort, or says why not. Needs the role contributor (user None: the house itself).
+    """Brings one slide into a cohort, or says why not. Needs the role contributor (user None: the house itself).
+
+    path: its file; of a slide of several files the main one with the others beside it, or a ZIP or TAR of them all.
 
     mpp: um per px0 where the file does not state it. Where the file states another plausible value (more than 10% off) the slide needs
     attention (MPP_DISAGREES) unless `trust_mpp`, because a value given for a whole folder must not overwrite a right one.
@@ -96,6 +100,14 @@ def import_slide(
     path = Path(path)
     name = file_name or path.name
     request = Request(patient_code, sample_code, mpp, trust_mpp, stain, scanner, site, stain_batch, simulated)
+    with full_disk_refused(), one_slide(path) as inside:
+        return _import_one(user, cohort, inside, name, request, dry_run, import_, tick)
+
+
+def _import_one(
+    user: Any, cohort: Cohort, path: Path, name: str, request: Request, dry_run: bool, import_: Import | None, tick: Tick | None
+) -> SlideImportResult:
+    """`import_slide` of a file that is there, or of the slide that its archive holds; name: as the person named it."""
     if not path.is_file() or path.stat().st_size == 0:
         return _close(user, cohort, import_, _check(path, name, request), dry_run, name)
     sha256 = checksum(path)
@@ -103,7 +115,7 @@ def import_slide(
     if known is not None and known.state == READY:
         return _close(user, cohort, import_, _again(known, name), dry_run, name, sha256)
     result = _check(path, name, request)
-    codes = codes_for(cohort, name, sha256, patient_code, sample_code) if known is None else None
+    codes = codes_for(cohort, name, sha256, request.patient_code, request.sample_code) if known is None else None
     if codes is not None and result.state != REJECTED:
         result = replace(result, findings=[*result.findings, *codes.findings])
     if dry_run or result.state == REJECTED:
@@ -171,7 +183,8 @@ def _check(path: Path, name: str, request: Request) -> _Checked:
 
         with alone(path) as place:
             report = check_slide_isolated(place, request.mpp)
-    findings = [replace(f, file=name) for f in report.findings]
+    left_out = left_out_findings(path) if report.facts.get("kind") == "dicom" else []
+    findings = [replace(f, file=name) for f in [*report.findings, *left_out]]
     state = report.state
     if not request.trust_mpp and FindingCode.MPP_CONFLICT in report.codes:
         findings = [_disagrees(f, report.facts, request.mpp) if f.code == FindingCode.MPP_CONFLICT else f for f in findings]
