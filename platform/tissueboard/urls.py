@@ -12,6 +12,7 @@ urlpatterns = [
     path("api/v1/", include("tissueboard.api.urls")),
     path("assays/tiles/", include("tissueboard.assays.urls")),
     path("slides/", include("tissueboard.slides.urls")),
+    path("slides/", include("tissueboard.predictions.urls")),
     path("", include(settings.FRONTEND_URLCONF)),
 ]
 # Pages for errors are part of the frontend, named by string as the URL module is.

@@ -1,0 +1,25 @@
+"""Downloads of what models gave: by login and selector, each one logged."""
+
+from __future__ import annotations
+
+from django.contrib.auth.decorators import login_required
+from django.http import FileResponse, HttpRequest
+from django.views.decorators.http import require_safe
+
+from .feature_export import Download, download_bag
+
+
+@require_safe
+@login_required
+def feature_file(request: HttpRequest, slide_id: int, prediction_id: int) -> FileResponse:
+    """One feature bag of a slide as HDF5."""
+    return send(download_bag(request.user, slide_id, prediction_id))
+
+
+def send(found: Download) -> FileResponse:
+    """The file in blocks, with its checksum and what made it in the headers."""
+    answer = FileResponse(found.path.open("rb"), as_attachment=True, filename=found.name, content_type="application/x-hdf5")
+    answer["Cache-Control"] = "private, no-store"
+    answer["X-Content-SHA256"] = found.sha256
+    answer["X-Model-Version"] = f"{found.version} ({found.label})".encode("ascii", "replace").decode()
+    return answer
