@@ -162,15 +162,15 @@ class Slide:
         """
         return self._scaled(x0, y0, width, height, downsample, context=True)
 
-    def cut(self, grid: TileGrid, rows: NDArray[np.int64], out_px: int, engine: str = PILLOW) -> Rgb:
-        """The tiles of these rows of a grid, (b, out_px, out_px, 3) uint8 RGB. Errors and engine as `tiles`."""
+    def cut(self, grid: TileGrid, rows: NDArray[np.int64], out_px: int, engine: str = PILLOW, out: Rgb | None = None) -> Rgb:
+        """The tiles of these rows of a grid, (b, out_px, out_px, 3) uint8 RGB, in `out` if given. Errors and engine as `tiles`."""
         downsample = self.check_mpp(grid.tile_um / out_px)
         level = self.best_level(downsample)
         side = grid.tile_px0 / self.levels[level]
         if abs(side - round(side)) < WHOLE:
             side = float(round(side))
         corners = grid.xy[rows] / self.levels[level]
-        out = np.empty((len(rows), out_px, out_px, 3), np.uint8)
+        out = np.empty((len(rows), out_px, out_px, 3), np.uint8) if out is None else out
         left = self._cut_direct(out, corners, side, level, engine)
         for members in _blocks(corners[left]):
             self._cut_block(out, left[members], corners, side, level, engine)
