@@ -52,23 +52,29 @@ def job(request: HttpRequest, job_id: int) -> HttpResponse:
 
 @dataclass(frozen=True)
 class Subject:
-    """What a job is about: a patient, and the slide if it is about one of hers."""
+    """What a job is about: a patient, and the slide or multiplex image if it is about one of hers."""
 
     patient: Any
     slide: Any = None
+    image: Any = None
 
 
 def subjects(user: Any, jobs: list[Any]) -> dict[int, Subject]:
-    """By job: the slide or else the patient that its params name, where the user may see it. Two queries, however many the jobs."""
+    """By job: the slide, image or else patient that its params name, where the user may see it. Three queries, however many the jobs."""
+    from tissueboard.assays.selectors import images_for
     from tissueboard.slides.selectors import slides_for
 
     slides = slides_for(user).in_bulk(_named(jobs, "slide"))
+    images = images_for(user).in_bulk(_named(jobs, "image"))
     patients = patients_for(user).in_bulk(_named(jobs, "patient"))
     found = {}
     for job in jobs:
         slide, patient = slides.get(job.params.get("slide")), patients.get(job.params.get("patient"))
+        image = images.get(job.params.get("image"))
         if slide is not None:
             found[job.pk] = Subject(slide.sample.patient, slide)
+        elif image is not None:
+            found[job.pk] = Subject(image.sample.patient, image=image)
         elif patient is not None:
             found[job.pk] = Subject(patient)
     return found
