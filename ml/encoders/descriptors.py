@@ -12,7 +12,7 @@ from hashlib import sha256
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.slides.morphology import MORPHOLOGY, StainScale, tile_morphology, unmix
+from ml.slides.morphology import BLOCK, MORPHOLOGY, StainScale, tile_morphology, unmix
 
 QUANTILES = (5, 25, 50, 75, 95)
 LAGS_UM = (2, 4, 8)
@@ -41,14 +41,22 @@ def describe(tiles: NDArray[np.uint8], mpp: float) -> NDArray[np.float32]:
     Raises MorphologyError (shape, mpp), as ml.slides.morphology does.
     """
     tiles = np.asarray(tiles)
-    morphology = tile_morphology(tiles, UNIT, mpp)
-    hematoxylin, eosin = unmix(tiles)
-    colour = tiles.reshape(len(tiles), -1, 3).astype(np.float32) / 255
-    blocks = [morphology]
-    blocks += [np.percentile(stain[:, ::2, ::2], QUANTILES, axis=(1, 2)).T for stain in (hematoxylin, eosin)]
-    blocks += [colour.mean(axis=1), colour.std(axis=1)]
-    blocks += [_steps(stain, mpp) for stain in (hematoxylin, eosin)]
-    return np.concatenate(blocks, axis=1).astype(np.float32)
+    out = np.empty((len(tiles), len(NAMES)), np.float32)
+    out[:, : len(MORPHOLOGY)] = tile_morphology(tiles, UNIT, mpp)
+    for first in range(0, len(tiles), BLOCK):
+        block = slice(first, first + BLOCK)
+        out[block, len(MORPHOLOGY) :] = np.concatenate(_colours(tiles[block], mpp), axis=1)
+    return out
+
+
+def _colours(tiles: NDArray[np.uint8], mpp: float) -> list[NDArray[np.float32]]:
+    """Stain quantiles (n, 10), channel means and deviations (n, 6), and steps (n, 6) of a block of tiles."""
+    stains = unmix(tiles)
+    quantiles = [np.percentile(stain[:, ::2, ::2], QUANTILES, axis=(1, 2)).T for stain in stains]
+    planes = [tiles[..., channel].reshape(len(tiles), -1).astype(np.float32) / 255 for channel in range(3)]
+    means = [plane.mean(axis=1, keepdims=True) for plane in planes]
+    deviations = [plane.std(axis=1, keepdims=True) for plane in planes]
+    return [*quantiles, *means, *deviations, *(_steps(stain, mpp) for stain in stains)]
 
 
 def _steps(stain: NDArray[np.float32], mpp: float) -> NDArray[np.float32]:

@@ -53,19 +53,21 @@ def test_filters(people, words, folder):
     assert "No encoder is like that." in page(people, words, q="nobody")
 
 
-def test_staff_brings_an_encoder_into_use_and_it_is_ready(people, words, folder, run_jobs):
-    import timm
-    import torch
-
+def test_a_file_in_its_folder_waits_for_staff(people, words, folder):
     (folder / "lunit-resnet50-bt").mkdir(parents=True)
-    torch.save(timm.create_model("resnet50", num_classes=0).state_dict(), folder / "lunit-resnet50-bt" / "bt_rn50_ep200.torch")
-    assert "Use it" not in page(people, words, q="lunit-resnet50-bt"), "only staff"
+    (folder / "lunit-resnet50-bt" / "bt_rn50_ep200.torch").write_bytes(b"tensors")
     assert "file is here bt_rn50_ep200.torch Use it" in page(people, words, "staff", q="lunit-resnet50-bt")
-    response = people.client("staff").post(reverse("encoder_use", args=["lunit-resnet50-bt"]))
+    assert "Use it" not in page(people, words, q="lunit-resnet50-bt") and "waits for a staff account" in page(
+        people, words, q="lunit-resnet50-bt"
+    )
+
+
+def test_staff_brings_an_encoder_into_use_and_it_is_ready(people, words, folder, run_jobs):
+    response = people.client("staff").post(reverse("encoder_use", args=["he-descriptors"]))
     assert response["Location"] in [reverse("job", args=[job]) for job in run_jobs()]
-    version = ModelVersion.objects.get(family="encoder", name="lunit-resnet50-bt")
-    assert version.is_current and version.label == "released" and version.licence == "Lunit non-commercial"
-    assert "✓ ready encoder lunit-resnet50-bt" in page(people, words, q="lunit-resnet50-bt")
+    version = ModelVersion.objects.get(family="encoder")
+    assert version.is_current and version.name == "he-descriptors" and version.label == "fixed, nothing trained"
+    assert "✓ ready encoder he-descriptors" in page(people, words, q="he-descriptors")
 
 
 def test_a_wrong_file_ends_as_a_refused_job_with_its_sentence(people, folder, run_jobs):
