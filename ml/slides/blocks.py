@@ -28,6 +28,7 @@ MAGIC = b"tbblock1"
 DIGEST = 32
 SHARE = 0.02  # of the tiles of a slide: what a kill may cost at most
 SMALLEST, LARGEST = 16, 512  # tiles; below 800 tiles a slide is seconds of work, and a file per tile would be slower than the work
+SYNC_FROM = 0.25  # seconds of work: waiting for the disk after less would cost more than doing it again after a power cut
 SUFFIX, RUN = ".block", "run.json"
 
 
@@ -127,7 +128,10 @@ class BlockFolder:
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
     def write(self, block: Block) -> None:
-        """Keeps a block: temporary file, fsync, rename. OSError (ENOSPC ...) leaves the blocks before it as they are."""
+        """Keeps a block: temporary file, fsync, rename. OSError (ENOSPC ...) leaves the blocks before it as they are.
+
+        The fsync of quick work is left to the system: kill -9 loses no written block; what a power cut spoils is found by its checksum.
+        """
         if block.start % self.rows or len(block.readable) != self.size(block.start):
             raise ValueError(f"A block of {len(block.readable)} tiles at {block.start} is not on this run's raster of {self.rows}.")
         arrays = {name: np.ascontiguousarray(array) for name, array in block.arrays.items()}
@@ -143,7 +147,7 @@ class BlockFolder:
         text = json.dumps(header).encode()
         digest = hashlib.sha256()
         pieces: list[Any] = [MAGIC, len(text).to_bytes(4, "little"), text, *(a.data.cast("B") for a in arrays.values() if a.size)]
-        with whole_file(self._path(block.start)) as part, part.open("wb") as file:
+        with whole_file(self._path(block.start), durable=block.seconds >= SYNC_FROM) as part, part.open("wb") as file:
             for piece in pieces:
                 digest.update(piece)
                 file.write(piece)

@@ -13,8 +13,11 @@ FILE_MODE = 0o640  # a web server of the same group may send it; nobody else rea
 
 
 @contextmanager
-def whole_file(target: str | Path) -> Iterator[Path]:
-    """A temporary path beside `target`; after the block it is synced and renamed, or removed if the block failed."""
+def whole_file(target: str | Path, durable: bool = True) -> Iterator[Path]:
+    """A temporary path beside `target`; after the block it is synced and renamed, or removed if the block failed.
+
+    durable False leaves the syncing to the system: a killed process loses nothing, a power cut may. For what is checked when it is read.
+    """
     target = Path(target)
     target.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(prefix=".part-", suffix=target.suffix, dir=target.parent)
@@ -23,9 +26,11 @@ def whole_file(target: str | Path) -> Iterator[Path]:
     try:
         yield part
         part.chmod(FILE_MODE)
-        _sync(part)
+        if durable:
+            _sync(part)
         os.replace(part, target)
-        _sync(target.parent)
+        if durable:
+            _sync(target.parent)
     finally:
         with suppress(FileNotFoundError):
             part.unlink()

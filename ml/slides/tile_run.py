@@ -12,6 +12,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
+from itertools import count
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -172,14 +173,17 @@ class _Run:
 
     def _blocks(self) -> Iterator[tuple[_Plan, int, Tiles, NDArray[np.bool_], dict[int, str]]]:
         """In the reading thread: the tiles of all slides, laid together into blocks."""
-        plans: list[_Plan] = []
+        plans: dict[int, _Plan] = {}
         under_construction: dict[str, Any] = {}
         for batch in tile_batches(self._sources(plans), self.out_px, LOADER_BATCH):
+            for finished in [number for number in plans if number < batch.source]:
+                del plans[finished]  # its grid would stay in memory for the whole run
             yield from _lay(plans[batch.source], batch, under_construction)
 
-    def _sources(self, plans: list[_Plan]) -> Iterator[TileSource]:
+    def _sources(self, plans: dict[int, _Plan]) -> Iterator[TileSource]:
+        numbers = count()
         for plan in [*self.under_way]:  # left over from a stream that was broken off
-            plans.append(plan)
+            plans[next(numbers)] = plan
             yield _rest(plan)
         for work in self.works:
             try:
@@ -192,7 +196,7 @@ class _Run:
                 self.ended.append(_done(plan))
                 continue
             self.under_way.append(plan)
-            plans.append(plan)
+            plans[next(numbers)] = plan
             yield _rest(plan)
 
     def _plan(self, work: SlideWork) -> _Plan:
