@@ -248,7 +248,7 @@ class Slide:
                 except Undecodable:
                     undecodable.append(i)
             if side != out.shape[1] and read:
-                out[read] = resize_tiles(pixels[: len(read)], side, out.shape[1], engine)
+                _resize_into(out, read, pixels[: len(read)], side, engine)
         for i in np.flatnonzero(~whole).tolist():
             try:
                 x, y = corners[i] - first[i]
@@ -267,7 +267,7 @@ class Slide:
         first, whole, extent = _first_pixels(places), _on_pixels(places), math.ceil(side - WHOLE)
         for chunk in _in_chunks(np.flatnonzero(whole)):
             pixels = np.stack([region[y : y + extent, x : x + extent] for x, y in first[chunk]])
-            out[numbers[chunk]] = resize_tiles(pixels, side, out.shape[1], engine)
+            _resize_into(out, numbers[chunk].tolist(), pixels, side, engine)
         for i in np.flatnonzero(~whole):
             x, y = places[i]
             out[numbers[i]] = _alone(region, (x, y, x + side, y + side), (out.shape[1],) * 2)
@@ -325,6 +325,16 @@ def _alone(region: Rgb, box: tuple[float, float, float, float], size: tuple[int,
     right, bottom = (math.ceil(edge - WHOLE) for edge in box[2:])
     inner = (box[0] - left, box[1] - top, box[2] - left, box[3] - top)
     return resize(np.ascontiguousarray(region[top:bottom, left:right]), inner, size)
+
+
+def _resize_into(out: Rgb, numbers: list[int], pixels: Rgb, side: float, engine: str) -> None:
+    """Tiles cut from the slide (b, h, w, 3) into the rows `numbers` of out (n, px, px, 3)."""
+    if numbers[-1] - numbers[0] == len(numbers) - 1 and numbers == sorted(numbers):
+        resize_tiles(pixels, side, out[numbers[0] : numbers[-1] + 1], engine)
+    else:
+        resized = np.empty((len(numbers), *out.shape[1:]), np.uint8)
+        resize_tiles(pixels, side, resized, engine)
+        out[numbers] = resized
 
 
 def _first_pixels(places: NDArray[np.float64]) -> NDArray[np.int64]:

@@ -13,20 +13,20 @@ PILLOW, TORCH = "pillow", "torch"
 WHOLE = 1e-3  # of a pixel: a box nearer to whole pixels than this lies on them
 
 
-def resize_tiles(tiles: Rgb, side: float, out_px: int, engine: str = PILLOW) -> Rgb:
-    """(b, h, w, 3) uint8 -> (b, out_px, out_px, 3) uint8: the first `side` pixels (float, at most h and w) both ways, antialiased bilinear.
+def resize_tiles(tiles: Rgb, side: float, out: Rgb, engine: str = PILLOW) -> None:
+    """(b, h, w, 3) uint8 into out (b, px, px, 3) uint8: the first `side` pixels (float, at most h and w) both ways, antialiased bilinear.
 
     Only the given pixels are looked at, as when a tile is cropped first and then resized. engine "torch" resizes all in one call, about
     seven times as fast as Pillow and at most 2 grey levels from it; "pillow" does not import torch.
     """
-    if side == out_px:
-        return np.ascontiguousarray(tiles[:, :out_px, :out_px])
-    if engine == TORCH:
-        return _by_torch(tiles, side, out_px)
-    out = np.empty((len(tiles), out_px, out_px, 3), np.uint8)
-    for i, tile in enumerate(tiles):
-        out[i] = resize(tile, (0.0, 0.0, side, side), (out_px, out_px))
-    return out
+    px = out.shape[1]
+    if side == px:
+        out[:] = tiles[:, :px, :px]
+    elif engine == TORCH:
+        _by_torch(tiles, side, out)
+    else:
+        for i, tile in enumerate(tiles):
+            out[i] = resize(tile, (0.0, 0.0, side, side), (px, px))
 
 
 def resize(region: Rgb, box: tuple[float, float, float, float], size: tuple[int, int]) -> Rgb:
@@ -42,29 +42,32 @@ def resize(region: Rgb, box: tuple[float, float, float, float], size: tuple[int,
     return np.asarray(Image.fromarray(region).resize(size, Image.Resampling.BILINEAR, box=box))
 
 
-def _by_torch(tiles: Rgb, side: float, out_px: int) -> Rgb:
+def _by_torch(tiles: Rgb, side: float, out: Rgb) -> None:
     import torch
 
     # The functional interface takes no scale of its own together with an antialiasing filter; the operator behind it does.
-    scale = out_px / side
-    planes = torch.from_numpy(tiles).permute(0, 3, 1, 2)
-    out = torch.ops.aten._upsample_bilinear2d_aa(planes, [out_px, out_px], False, scale, scale)
-    return np.ascontiguousarray(out.permute(0, 2, 3, 1).numpy())
+    px, planes, target = out.shape[1], torch.from_numpy(tiles).permute(0, 3, 1, 2), torch.from_numpy(out).permute(0, 3, 1, 2)
+    torch.ops.aten._upsample_bilinear2d_aa.out(planes, [px, px], False, px / side, px / side, out=target)
 
 
 def model_ready(tiles: Any, mean: tuple[float, float, float], std: tuple[float, float, float]) -> Any:
     """(b, px, px, 3) uint8 RGB -> (b, 3, px, px) float32 torch tensor, (value / 255 - mean) / std, on the device that the tiles are on.
 
-    tiles: numpy array or torch tensor; move the uint8 tensor to a GPU first, it is a quarter of the bytes.
+    tiles: numpy array or torch tensor; move the uint8 tensor to a GPU first, it is a quarter of the bytes. The result lies in memory as
+    the tiles do (torch's channels_last): nothing is transposed.
     """
     import torch
 
-    pixels = tiles if isinstance(tiles, torch.Tensor) else torch.from_numpy(tiles)
-    factor = 1.0 / (255.0 * torch.tensor(std, dtype=torch.float64))
-    shift = -torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)
-    shape = (pixels.shape[0], 3, pixels.shape[1], pixels.shape[2])
-    out = torch.empty(shape, dtype=torch.float32, device=pixels.device)
-    for channel in range(3):  # per channel, so that both passes run over whole planes
-        plane = out[:, channel].copy_(pixels[..., channel])
-        plane.mul_(float(factor[channel])).add_(float(shift[channel]))
-    return out
+    pixels = torch.from_numpy(tiles) if isinstance(tiles, np.ndarray) else tiles
+    b, height, width, _ = pixels.shape
+    factor = (1.0 / (255.0 * torch.tensor(std, dtype=torch.float64))).float().repeat(width).to(pixels.device)
+    shift = (-torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)).float().repeat(width).to(pixels.device)
+    rows = pixels.reshape(b, height, width * 3)
+    if pixels.device.type != "cpu":
+        ready = torch.addcmul(shift, rows, factor)
+    else:
+        # numpy asks for large memory pages, and a tile at a time stays in the processor's cache: together ten times as fast here.
+        ready = torch.from_numpy(np.empty(rows.shape, np.float32))
+        for tile, values in zip(rows, ready):
+            values.copy_(tile).mul_(factor).add_(shift)
+    return ready.view(b, height, width, 3).permute(0, 3, 1, 2)
