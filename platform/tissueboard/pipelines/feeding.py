@@ -5,6 +5,7 @@ All that a run knows is in the database: whoever feeds next (the beat, a page, a
 
 from __future__ import annotations
 
+import logging
 from collections import Counter
 from collections.abc import Iterable
 
@@ -16,6 +17,7 @@ from django.utils import timezone
 
 from tissueboard.accounts.audit import record
 from tissueboard.cohorts.access import Role, role_in
+from tissueboard.errors import TissueboardError
 from tissueboard.jobs import registry
 from tissueboard.jobs.models import ACTIVE, WAITING, Job, State
 from tissueboard.jobs.presence import crews
@@ -31,19 +33,25 @@ from .outputs import Outputs, params_of
 from .versions import steps_of
 
 LOOK_AHEAD = 50
+log = logging.getLogger(__name__)
 
 
 def feed_all() -> int:
     """Feeds every running run; how many jobs were asked for. A run that somebody else feeds just now is left to them."""
-    runs = CohortRun.objects.filter(state=CohortRun.State.RUNNING).order_by("pk").values_list("pk", flat=True)
-    return sum(feed(pk) for pk in runs)
+    fed = 0
+    for pk in CohortRun.objects.filter(state=CohortRun.State.RUNNING).order_by("pk").values_list("pk", flat=True):
+        try:
+            fed += feed(pk)
+        except Exception:  # one run that cannot be fed must not stop the others
+            log.exception("run %s could not be fed", pk)
+    return fed
 
 
 def feed(run_id: int) -> int:
     """Asks for the run's next jobs, as many as its windows leave room for; ends the run when nothing is left. How many were asked for.
 
-    A run pauses by itself, with a note, where the person in whose name it runs may not start work in the cohort any more, and where
-    the disk is nearly full: better than thousands of jobs that fail one after the other.
+    A run pauses by itself, with a note, where the person in whose name it runs may not start work in the cohort any more, where the
+    disk is nearly full (better than thousands of jobs that fail one after the other), and where jobs are refused when they are asked for.
     """
     with transaction.atomic():
         runs = CohortRun.objects.select_for_update(skip_locked=True, of=("self",)).select_related("cohort", "run_as")
@@ -52,13 +60,21 @@ def feed(run_id: int) -> int:
             return 0
         note = _must_pause(run)
         if note:
-            run.state, run.note = CohortRun.State.PAUSED, note
-            run.save(update_fields=["state", "note"])
-            record(None, "pause run", run, cohort_id=run.cohort_id)
-            return 0
-        fed = _fill(run)
+            return _stop(run, note)
+        try:
+            with transaction.atomic():
+                fed = _fill(run)
+        except TissueboardError as error:
+            return _stop(run, f"{error.sentence} {error.hint}")
         _end(run)
     return fed
+
+
+def _stop(run: CohortRun, note: str) -> int:
+    run.state, run.note = CohortRun.State.PAUSED, note[:300]
+    run.save(update_fields=["state", "note"])
+    record(None, "pause run", run, cohort_id=run.cohort_id)
+    return 0
 
 
 def _must_pause(run: CohortRun) -> str:

@@ -19,11 +19,12 @@ from tissueboard.jobs.state import advance
 from tissueboard.model_registry.models import ModelVersion
 
 from .cohort_plan import EXISTS, RUN, SKIP, CohortPlan, PlanRow, plan_cohort
+from .declared import PIPELINES
 from .errors import RunRefused, WhyNot
 from .feeding import feed
 from .models import OPEN, CohortRun, RunItem
 from .selectors import get_run
-from .versions import Options, steps_of
+from .versions import Options
 
 BATCH = 2000
 
@@ -213,12 +214,12 @@ def _fed(run: CohortRun) -> CohortRun:
 
 def _take_back(run: CohortRun) -> None:
     """Cancels the waiting jobs of a run that nobody else wants; they are due again. Last steps first: what needs a job goes before it."""
-    kinds = [step.kind for step in steps_of(run.pipeline)]
+    order = {step.kind: place for place, step in enumerate(PIPELINES.get(run.pipeline, ()))}
     items = list(run.items.filter(due=False, plan="run", shared=False, job__state__in=WAITING).select_related("job"))
     others = RunItem.objects.filter(job__in=[item.job_id for item in items], due=False).exclude(run=run)
     wanted = set(others.filter(Q(run__state=CohortRun.State.RUNNING) | Q(shared=True)).values_list("job_id", flat=True))
     mine = {item.job_id for item in items}
-    for item in sorted(items, key=lambda item: (-kinds.index(item.kind), item.pk)):
+    for item in sorted(items, key=lambda item: (-order.get(item.kind, 0), item.pk)):
         if item.job_id in wanted or _needed_elsewhere(item.job, mine):
             continue
         if _cancel(item.job, f"run {run.pk} does not go on for now"):

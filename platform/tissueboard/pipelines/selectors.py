@@ -16,9 +16,8 @@ from tissueboard.jobs.models import State
 from tissueboard.jobs.selectors import expected_seconds
 from tissueboard.model_registry.models import ModelVersion
 
-from .declared import step_title
+from .declared import PIPELINES, step_title
 from .models import CohortRun, RunItem, RunItemQuerySet
-from .versions import steps_of
 
 RATE_WINDOW = timedelta(minutes=15)
 FEWEST_FOR_A_RATE = 3
@@ -125,7 +124,7 @@ class Progress:
 def progress_of(user: Any, run: CohortRun) -> Progress:
     """Counts by step and state, the rate, and what went wrong; a fixed number of queries."""
     items = items_for(user, run).select_related(None).order_by()
-    table: dict[str, dict[str, int]] = {step.kind: dict.fromkeys(RunItem.STATES, 0) for step in steps_of(run.pipeline)}
+    table: dict[str, dict[str, int]] = {step.kind: dict.fromkeys(RunItem.STATES, 0) for step in PIPELINES.get(run.pipeline, ())}
     for kind, state, n in items.values_list("kind", "state").annotate(n=Count("pk")):
         table.setdefault(kind, dict.fromkeys(RunItem.STATES, 0))[state] = n
     with_version = RunItem.objects.visible_to(user).filter(run=run, version__isnull=False).select_related("version")

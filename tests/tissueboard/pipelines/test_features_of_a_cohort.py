@@ -86,3 +86,28 @@ def test_many_slides_are_estimated_with_as_many_queries_as_one(lung, version, dj
     with django_assert_num_queries(2):
         both = estimate_many(slides, version)
     assert both[slides[0].pk] == one[slides[0].pk] == estimate_features(slides[0], version)
+
+
+def test_a_run_whose_starter_died_is_brought_to_its_end_by_the_message_of_the_beat(transactional_db, start_worker, monkeypatch):
+    """The message goes through Redis to a worker of its own, which feeds and works; this process only sends it."""
+    from django.conf import settings
+    from live_worker import wait_for
+    from people import build
+
+    from tissueboard.celery import app
+    from tissueboard.pipelines import run_services
+    from tissueboard.pipelines.models import CohortRun
+
+    world, version = build(), ensure_builtin_encoders()[0]
+    monkeypatch.setattr(run_services, "feed", lambda run: 0)
+    run = start_run(world.contributor, world.lung.cohort, PIPELINE, {"encoder": version.pk})
+    assert not run.items.filter(job__isnull=False).exists()
+    worker = start_worker()
+    planned = settings.CELERY_BEAT_SCHEDULE["feed runs"]
+
+    def done():
+        app.send_task(planned["task"], **planned["options"])
+        return CohortRun.objects.get(pk=run.pk).state == "done"
+
+    wait_for(done, 60, lambda: worker.log.read_text()[-3000:], worker.process)
+    assert [item.state for item in run.items.with_state()] == ["succeeded", "succeeded", "skipped"]
