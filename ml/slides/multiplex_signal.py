@@ -32,6 +32,10 @@ class Signal:
     def add(self, rows: NDArray[Any]) -> None:
         """rows: any shape, of the channel's type. NaN and infinite values are counted and left out of everything else."""
         values = rows.ravel()
+        if self.exact:
+            bins = values if self._bottom == 0 else values.astype(np.int32) - self._bottom
+            self._counts += np.bincount(bins, minlength=len(self._counts))
+            return
         if self.dtype.kind == "f":
             finite = np.isfinite(values)
             if not finite.all():
@@ -39,23 +43,33 @@ class Signal:
                 values = values[finite]
         if not values.size:
             return
-        self.n += values.size
         self.zero += int(values.size - np.count_nonzero(values))
         self.total += float(values.sum(dtype=np.float64))
         self.low, self.high = min(self.low, float(values.min())), max(self.high, float(values.max()))
         if self.dtype.kind in "ui":
             self.full += int(np.count_nonzero(values == np.iinfo(self.dtype).max))
-        bins = values.astype(np.int32) - self._bottom if self.exact else _bin_of(values.astype(np.float32))
-        self._counts += np.bincount(bins, minlength=len(self._counts))
+        self._counts += np.bincount(_bin_of(values.astype(np.float32)), minlength=len(self._counts))
+
+    def _settle(self) -> None:
+        """Of 8- and 16-bit channels everything else follows from how often each value occurs."""
+        self.n = int(self._counts.sum())
+        there = np.flatnonzero(self._counts)
+        if not self.exact or not self.n:
+            return
+        self.low, self.high = float(there[0] + self._bottom), float(there[-1] + self._bottom)
+        self.total = float(np.dot(self._counts[there].astype(np.float64), there + float(self._bottom)))
+        self.zero, self.full = int(self._counts[-self._bottom]), int(self._counts[-1])
 
     def percentile(self, percent: float) -> float:
         """The smallest value that at least so many per cent of the pixels do not exceed."""
+        self._settle()
         place = int(np.searchsorted(np.cumsum(self._counts), max(1.0, np.ceil(self.n * percent / 100.0))))
         value = float(place + self._bottom) if self.exact else _value_of(place)
         return min(max(value, self.low), self.high)
 
     def facts(self) -> dict[str, Any]:
         """n; min, max, mean, p1, median, p99 (stored values); zero, saturated, not_finite (shares); low, high, limits_by (for display)."""
+        self._settle()
         if not self.n:
             nothing = {"min": 0.0, "max": 0.0, "mean": 0.0, "p1": 0.0, "median": 0.0, "p99": 0.0, "zero": 0.0, "saturated": 0.0}
             return {"n": 0, **nothing, "not_finite": 1.0 if self.bad else 0.0, "low": 0.0, "high": 1.0, "limits_by": "no finite pixel"}

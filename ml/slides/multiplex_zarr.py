@@ -52,28 +52,32 @@ def level_shapes(height: int, width: int) -> list[tuple[int, int]]:
 def halve(rows: NDArray[Any]) -> NDArray[Any]:
     """Means of 2 x 2 pixels: (h, w) -> (ceil(h/2), ceil(w/2)) of the same type. At an odd edge the mean of what is there."""
     wide = np.float64 if rows.dtype.kind == "f" else np.int64 if rows.dtype.itemsize > 2 else np.int32
-    if rows.dtype.kind == "f" and not np.isfinite(rows).all():
-        finite = np.isfinite(rows)
-        count = _pairs(finite.astype(np.int32))
+    if rows.dtype.kind == "f" and not (finite := np.isfinite(rows)).all():
         with np.errstate(invalid="ignore", divide="ignore"):
-            return (_pairs(np.where(finite, rows, 0).astype(wide)) / count).astype(rows.dtype)
-    sums = _pairs(rows.astype(wide))
-    per_row = np.full((sums.shape[0], 1), 2, np.int32)
-    per_col = np.full((1, sums.shape[1]), 2, np.int32)
+            return (_pairs(np.where(finite, rows, 0), wide) / _pairs(finite, np.int32)).astype(rows.dtype)
+    sums = _pairs(rows, wide)
+    n = np.full(sums.shape, 4, np.int32)
     if rows.shape[0] % 2:
-        per_row[-1] = 1
+        n[-1] //= 2
     if rows.shape[1] % 2:
-        per_col[:, -1] = 1
-    n = per_row * per_col
+        n[:, -1] //= 2
     if rows.dtype.kind == "f":
         return (sums / n).astype(rows.dtype)
-    return np.floor_divide(2 * sums + n, 2 * n).astype(rows.dtype)
+    # floor(mean + 1/2), for negative values too: n is 1, 2 or 4, and n // 2 is how far its division shifts.
+    return ((sums + n // 2) >> (n // 2)).astype(rows.dtype)
 
 
-def _pairs(rows: NDArray[Any]) -> NDArray[Any]:
-    """Sums of 2 x 2 cells; an odd edge counts once."""
-    down = np.add.reduceat(rows, np.arange(0, rows.shape[0], 2), axis=0)
-    return np.add.reduceat(down, np.arange(0, rows.shape[1], 2), axis=1)
+def _pairs(rows: NDArray[Any], wide: Any) -> NDArray[Any]:
+    """Sums of 2 x 2 cells in the type `wide`; an odd edge counts once."""
+    down = np.empty((-(-rows.shape[0] // 2), rows.shape[1]), wide)
+    whole = rows.shape[0] // 2
+    np.add(rows[0 : 2 * whole : 2], rows[1::2], out=down[:whole], dtype=wide)
+    down[whole:] = rows[2 * whole :]
+    both = np.empty((down.shape[0], -(-rows.shape[1] // 2)), wide)
+    whole = rows.shape[1] // 2
+    np.add(down[:, 0 : 2 * whole : 2], down[:, 1::2], out=both[:, :whole])
+    both[:, whole:] = down[:, 2 * whole :]
+    return both
 
 
 class _Level:

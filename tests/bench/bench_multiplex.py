@@ -92,9 +92,9 @@ def main(side=SIDE):
         del picture
         times, memory = {"ours": [], "whole": []}, {}
         for repeat in range(REPEATS):
-            for name in times:
+            for name, found in times.items():
                 seconds, memory[name] = run(name, path, folder / f"{name}{repeat}.zarr")
-                times[name].append(seconds)
+                found.append(seconds)
         best = {name: min(found) for name, found in times.items()}
         print(f"{CHANNELS} channels of {side} x {side} px uint16 ({CHANNELS * side * side * 2 / 2**20:.0f} MB), zlib tiles of 512")
         print(f"in bands, with the facts of every channel: {best['ours']:.2f} s, {memory['ours']:.0f} MB at most")

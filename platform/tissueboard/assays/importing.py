@@ -129,7 +129,8 @@ def complete_multiplex(
     cohort = image.sample.patient.cohort
     if user is not None:
         require(user, cohort, Role.CONTRIBUTOR)
-    may_complete(image)
+    if image.state in (READY, REJECTED):  # one that a worker died on is still "building tiles" when its job comes again
+        may_complete(image)
     before = image.facts.get("given", {})
     given = Given(list(channels) if channels else before.get("channels"), mpp or before.get("mpp"), trust_mpp=True)
     result = _check(store.path(image.sealed_key), image.name, given)
@@ -253,6 +254,12 @@ def _convert(image: MultiplexImage, findings: list[Finding], given: Given, impor
         made = convert_multiplex_isolated(store.path(image.sealed_key), temp, given.channels, given.mpp, tick=tick)
         key = f"assays/{image.pk}/image.zarr"
         image.sha256 = store.save(temp, key)
+    except SlideError:
+        raise  # becomes a finding, and the state follows from it
+    except BaseException:
+        # Cancelled, or the worker is told to end: nothing was lost, and a person can go on from here.
+        MultiplexImage.objects.filter(pk=image.pk).update(state=ATTENTION)
+        raise
     finally:
         shutil.rmtree(temp, ignore_errors=True)
     image.key = key

@@ -150,6 +150,31 @@ def test_a_conversion_that_fails_leaves_an_image_that_waits(people, ome, monkeyp
 
 
 @in_this_process
+def test_a_job_that_a_worker_died_on_finishes_when_it_comes_again(people, nameless, run_jobs):
+    image = import_multiplex(people.contributor, people.lung.cohort, nameless).image
+    job = request_completion(people.contributor, image, channels=list(PANEL), mpp=0.5)
+    MultiplexImage.objects.filter(pk=image.pk).update(state="building tiles")  # as kill -9 leaves it
+    run_jobs()
+    image.refresh_from_db()
+    job.refresh_from_db()
+    assert (image.state, job.state) == ("ready", "succeeded") and image.sha256 == checksum(store.path(image.key))
+
+
+def test_a_cancelled_import_leaves_an_image_that_waits_and_no_part_of_a_pyramid(people, ome):
+    class Cancelled(Exception):
+        pass
+
+    def tick():
+        raise Cancelled
+
+    with pytest.raises(Cancelled):
+        import_multiplex(people.contributor, people.lung.cohort, ome, tick=tick)
+    image = MultiplexImage.objects.get()
+    assert image.state == "needs attention" and not image.key and files_below(store.root / ".tmp") == []
+    assert not store.path("assays").exists()
+
+
+@in_this_process
 def test_the_format_names_the_technology_where_nobody_did(people, tmp_path):
     path = write_qptiff(tmp_path / "a.qptiff", draw(dtype="uint8"))
     assert import_multiplex(people.contributor, people.lung.cohort, path).image.technology == "vectra"
