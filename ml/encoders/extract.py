@@ -64,7 +64,7 @@ class Extraction:
     """A finished bag. n_tiles: vectors in it. skipped: why tiles were left out -> how many. tile_um: side of a tile in um.
 
     seconds: of work in all attempts; waited_seconds: of these for tiles. done_before: tiles that an earlier attempt had finished (all of
-    them where the bag was there already).
+    them where the bag was there already). reading: how the slide was read ("direct JPEG", "OpenSlide" ...).
     """
 
     name: str
@@ -77,6 +77,7 @@ class Extraction:
     waited_seconds: float = 0.0
     done_before: int = 0
     skipped: dict[str, int] = field(default_factory=dict)
+    reading: str = ""
 
     @property
     def n_skipped(self) -> int:
@@ -227,7 +228,17 @@ def finish(done: TilesDone, encoder: TileEncoder, target: Path, facts: Mapping[s
     done.folder.remove()
     reasons = dict(Counter(reason for *_, reason in skipped))
     return Extraction(
-        done.work.name, target, encoder.name, len(left), encoder.dim, grid.tile_um, seconds, waited, done.done_before, reasons
+        done.work.name,
+        target,
+        encoder.name,
+        len(left),
+        encoder.dim,
+        grid.tile_um,
+        seconds,
+        waited,
+        done.done_before,
+        reasons,
+        done.reading,
     )
 
 

@@ -56,12 +56,16 @@ class SlideWork:
 
 @dataclass(frozen=True)
 class TilesDone:
-    """A slide whose tiles are all computed. Read `folder`, then `folder.remove()`. kept: (n,) bool, the tiles that could be read."""
+    """A slide whose tiles are all computed. Read `folder`, then `folder.remove()`. kept: (n,) bool, the tiles that could be read.
+
+    done_before: tiles that an earlier attempt had finished. reading: how this attempt read the slide, "" if there was nothing left to read.
+    """
 
     work: SlideWork
     grid: TileGrid
     folder: BlockFolder
     done_before: int
+    reading: str = ""
 
     @property
     def kept(self) -> NDArray[np.bool_]:
@@ -105,6 +109,7 @@ class _Plan:
     folder: BlockFolder
     done_before: int
     allowed: int
+    reading: str = ""
 
     def check(self) -> None:
         bad, n = self.folder.bad, self.folder.n
@@ -178,6 +183,7 @@ class _Run:
         for batch in tile_batches(self._sources(plans), self.out_px, LOADER_BATCH):
             for finished in [number for number in plans if number < batch.source]:
                 del plans[finished]  # its grid would stay in memory for the whole run
+            plans[batch.source].reading = batch.reading
             yield from _lay(plans[batch.source], batch, under_construction)
 
     def _sources(self, plans: dict[int, _Plan]) -> Iterator[TileSource]:
@@ -231,7 +237,7 @@ def _rest(plan: _Plan) -> TileSource:
 
 
 def _done(plan: _Plan) -> TilesDone:
-    return TilesDone(plan.work, plan.source.grid, plan.folder, plan.done_before)
+    return TilesDone(plan.work, plan.source.grid, plan.folder, plan.done_before, plan.reading)
 
 
 def _lay(plan: _Plan, batch: TileBatch, open_block: dict[str, Any]) -> Iterator[tuple[_Plan, int, Tiles, Any, dict[int, str]]]:

@@ -93,7 +93,7 @@ def facts_of(found: Extraction) -> dict[str, Any]:
         "encoder": found.encoder,
         "seconds": round(found.seconds, 3),
         "tiles_per_second": None if speed is None else round(speed, 2),
-        "reading": {"waited_seconds": round(found.waited_seconds, 3)},
+        "reading": {"how": found.reading, "waited_seconds": round(found.waited_seconds, 3)},
         "done_before": found.done_before,
     }
 

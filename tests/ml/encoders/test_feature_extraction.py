@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -15,7 +16,7 @@ from ml.slides.blocks import BlockFolder
 from ml.slides.estimate import bag_bytes, check_disk, told, working_bytes
 from ml.slides.features import check_bag, read_bag
 from ml.slides.findings import FindingCode, SlideError
-from ml.slides.loader import TileBatch, TileSource
+from ml.slides.loader import TileSource
 from ml.slides.reader import open_slide
 from ml.slides.tile_run import bad_limit
 from ml.types import TileGrid
@@ -95,7 +96,7 @@ def torn(rows):
             bad = np.isin(found.rows, rows)
             found.tiles[bad] = 255
             reasons = {int(row): "It is torn." for row in found.rows[bad]}
-            yield TileBatch(found.source, found.rows, found.tiles, found.readable & ~bad, reasons)
+            yield replace(found, readable=found.readable & ~bad, reasons=reasons)
 
     return batches
 

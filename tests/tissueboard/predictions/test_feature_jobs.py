@@ -69,6 +69,8 @@ def test_the_bag_is_published_with_everything_that_made_it(ask, people, version)
     facts = bag.facts
     assert (facts["n_tiles"], facts["n_skipped"], facts["dim"], facts["tile_um"]) == (len(grid), 0, 32, 112.0)
     assert facts["encoder"] == "he-descriptors" and facts["tiles_per_second"] > 0 and facts["skipped"] == {}
+    with open_working(slide) as opened:
+        assert facts["reading"]["how"] == opened.reading.how and facts["reading"]["waited_seconds"] <= facts["seconds"]
     assert job.outputs.get().sha256 == bag.sha256 and not work_folder(job.pk).exists()
     assert check_bag(store.path(bag.key)).attrs["weights"] == version.sha256
 
