@@ -31,7 +31,7 @@ class Encoder:
 
     Call it with (b, input_px, input_px, 3) uint8 RGB tiles of tile_um: (b, dim) float32. The same tiles give the same vectors.
     spec, name, dim, input_px, tile_um (um): see EncoderSpec. device, precision: where and how it computes.
-    weights_sha256: of its weight file; of the definition for fixed descriptors; "" for a network that was built without weights.
+    weights_sha256: of its weight file; of the definition for fixed descriptors.
     """
 
     def __init__(self, spec: EncoderSpec, run: Callable[[Tiles], Vectors], device: str, precision: Precision, weights_sha256: str) -> None:
@@ -70,7 +70,8 @@ def load_encoder(
 
     weights: its file; None looks into `<root>/<encoder>/` (root None: `$TISSUEBOARD_HOME/weights`), then at the hub where that is allowed.
     device: "cpu", "cuda", "cuda:1". precision: "fp32", "fp16" or "bf16"; None is the entry's own on a GPU and fp32 on a CPU.
-    Raises EncoderError: unknown_encoder, not_here_yet, weights_missing, weights_gated, weights_unreadable, weights_mismatch, no_device.
+    Raises EncoderError: unknown_encoder, not_here_yet, untrained, weights_missing, weights_gated, weights_unreadable, weights_mismatch,
+    hub_unreachable, no_device.
     """
     spec = encoder(name)
     if spec.weight_free:
@@ -82,10 +83,14 @@ def load_encoder(
     from ml.encoders.networks import build_network
     from ml.encoders.weights import file_sha256, find_weights
 
+    if not spec.needs_weights and weights is None:
+        sentence = f"The encoder {spec.name} is trained together with its head; without weights its vectors would be noise."
+        raise EncoderError("untrained", sentence, "Name its weight file, or choose another encoder.")
+    place = _device(device)
     path = find_weights(spec, Path(weights) if weights is not None else None, root)
-    chosen: Precision = precision or ("fp32" if device == "cpu" else spec.precision)
+    chosen: Precision = precision or ("fp32" if place.type == "cpu" else spec.precision)
     network = build_network(spec, path)
-    return Encoder(spec, _Forward(network, spec, _device(device), chosen), device, chosen, file_sha256(path) if path else "")
+    return Encoder(spec, _Forward(network, spec, place, chosen), device, chosen, file_sha256(path))
 
 
 def _device(name: str) -> torch.device:
@@ -120,8 +125,10 @@ class _Forward:
             block = tiles[first : first + self.inner]
             try:
                 found = self._block(block)
-            except torch.OutOfMemoryError as error:
-                self._smaller(error)
+            except torch.OutOfMemoryError:
+                found = None  # only after this clause does the failed pass let go of its memory
+            if found is None:
+                self._smaller()
                 continue
             if first == 0 and found.shape[1] != self.spec.dim:
                 return found
@@ -132,7 +139,7 @@ class _Forward:
     def _block(self, tiles: Tiles) -> Vectors:
         import torch
 
-        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, benchmark=False, deterministic=True):
+        with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
             # NHWC seen as NCHW is channels_last without a copy
             x = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
             x = torch.addcmul(self.shift, x.float(), self.factor)
@@ -141,13 +148,13 @@ class _Forward:
             found: Vectors = vectors.float().cpu().numpy()
             return found
 
-    def _smaller(self, error: Exception) -> None:
+    def _smaller(self) -> None:
         """Halves the batch for good after the device ran out of memory, twice at most."""
         import torch
 
         if self.halvings == HALVINGS or self.inner == 1:
             sentence = f"The device's memory does not hold {self.inner} tiles of encoder {self.spec.name}."
-            raise EncoderError("device_memory", sentence, "End what else uses the device, or compute on the CPU.") from error
+            raise EncoderError("device_memory", sentence, "End what else uses the device, or compute on the CPU.")
         self.halvings += 1
         self.inner = max(self.inner // 2, 1)
         torch.cuda.empty_cache()

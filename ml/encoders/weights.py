@@ -88,15 +88,13 @@ def file_sha256(path: Path) -> str:
     return digest.hexdigest()
 
 
-def find_weights(spec: EncoderSpec, given: Path | None, root: Path | None = None) -> Path | None:
+def find_weights(spec: EncoderSpec, given: Path | None, root: Path | None = None) -> Path:
     """The weight file to use: the one given, else the one in the weights folder, else from the hub where that is allowed.
 
-    None only for an encoder that needs none. Errors: WeightsMissing, and EncoderError of ml.encoders.hub.fetch.
+    Errors: WeightsMissing (weights_missing, weights_gated, hub_unreachable), EncoderError (weights_ambiguous).
     """
     if given is not None:
         return given
-    if not spec.needs_weights:
-        return None
     found = local_weights(spec, root)
     if found is None and spec.repo and hub_allowed():
         from ml.encoders.hub import fetch

@@ -93,7 +93,7 @@ _HIBOU_B = EncoderSpec(
     licence="Apache-2.0",
     label="pretrained on H&E and other stains",
     vector_note="CLS token after the last normalisation (its pooler output)",
-    gated=False,
+    gated=True,
     repo="histai/hibou-b",
     file="model.safetensors",
     pretrained_on="936,441 H&E and 202,464 other slides of 306,400 cases, not public",
@@ -101,7 +101,7 @@ _HIBOU_B = EncoderSpec(
     citation="Nechaev et al., arXiv:2406.05074",
     source=f"{TRIDENT} (Hibou-L); HistAI/hibou: models/__init__.py",
     verified=False,
-    note="Names of the tensors are those of transformers' DINOv2 with registers, read from its documentation and not from the file.",
+    note="Names of the tensors are those of transformers' DINOv2 with registers, not read in the file; its gate is from public lists.",
 )
 
 ENTRIES = (
@@ -187,7 +187,6 @@ ENTRIES = (
         timm_name="vit_large_patch14_reg4_dinov2",
         timm_kwargs={"img_size": 224, "mlp_ratio": 5.34375, "init_values": 1e-5, **SWIGLU},
         dim=1024,
-        gated=True,
         repo="histai/hibou-L",
         million_parameters=303.7,
     ),

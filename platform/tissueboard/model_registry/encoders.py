@@ -83,7 +83,8 @@ def publish(user: Any, found: NewVersion | ModelVersion) -> ModelVersion:
     if isinstance(found, ModelVersion):
         return _in_use(found)
     name = found.config["encoder"]
-    return register(found, cohorts=[], user=user, replaces=lambda older: older.config.get("encoder") == name)
+    version: ModelVersion = register(found, cohorts=[], user=user, replaces=lambda older: older.config.get("encoder") == name)
+    return version
 
 
 def _stored(spec: EncoderSpec, source: Path | None) -> NewVersion:

@@ -84,6 +84,12 @@ def test_a_device_that_is_not_there_is_named(weights):
         load_encoder("compact-resnet-48", weights, device="cuda:7")
 
 
+def test_an_untrained_network_gives_no_vectors():
+    with pytest.raises(EncoderError, match="would be noise") as caught:
+        load_encoder("compact-resnet-48")
+    assert caught.value.code == "untrained"
+
+
 def test_musk_says_that_it_comes_later(tmp_path):
     with pytest.raises(EncoderError, match="cannot be applied here yet") as caught:
         load_encoder("musk", root=tmp_path)
