@@ -6,6 +6,7 @@ holds channels and mpp; it prints one line of JSON.
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import shutil
@@ -243,6 +244,11 @@ def main(arguments: list[str] | None = None) -> int:
     except SlideError as error:
         told = {"code": str(error.code), "sentence": error.sentence, "hint": error.hint, "where": error.where}
         print(json.dumps({"error": told}))
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        sentence, hint = "The disk is full: the image could not be converted.", "Make room and try again; the original is unharmed."
+        print(json.dumps({"error": {"code": str(FindingCode.DISK_FULL), "sentence": sentence, "hint": hint, "where": ""}}))
     return 0
 
 

@@ -19,6 +19,7 @@ from ml.slides.findings import Finding, FindingCode, SlideError
 from tissueboard.accounts.audit import record
 from tissueboard.cohorts.access import Role, require
 from tissueboard.cohorts.models import Cohort, Patient, Sample
+from tissueboard.intake.disk import as_finding, full_disk_refused
 from tissueboard.intake.errors import IntakeCode, error, info, refuse_mixing
 from tissueboard.intake.models import Import
 from tissueboard.intake.naming import Codes, codes_for
@@ -87,7 +88,7 @@ def import_multiplex(
     unless trust_mpp. technology: of MultiplexImage.Technology, "" to take it from the format where that tells. dry_run: the check only.
     import_, tick: as for slides. What the file holds never raises.
     Errors: NotVisible, RoleMissing, AssayRefused BAD_TECHNOLOGY, IntakeRefused (CODE_REFUSED, PATTERN_BROKEN, FILE_CHANGED,
-    COHORT_IS_SIMULATED).
+    COHORT_IS_SIMULATED, DISK_FULL with 507).
     """
     if user is not None:
         require(user, cohort, Role.CONTRIBUTOR)
@@ -95,7 +96,7 @@ def import_multiplex(
     _known_technology(technology)
     name = file_name or Path(path).name
     given = Given(list(channels) if channels else None, mpp, trust_mpp)
-    with _one_file(Path(path)) as file:
+    with full_disk_refused(), _one_file(Path(path)) as file:
         if not file.is_file() or file.stat().st_size == 0:
             return _close(user, cohort, import_, _check(file, name, given), dry_run, name)
         sha256 = checksum(file)
@@ -112,8 +113,9 @@ def import_multiplex(
             return _close(user, cohort, import_, result, dry_run, name, sha256)
         if known is not None and known.state == ATTENTION:
             result = replace(result, findings=[_duplicate(known, name), *result.findings])
+        sealed_key = known.sealed_key if known else seal(file, sha256)
         import_ = _opened(user, cohort, import_, name, file, sha256)
-        image = known or _new_image(cohort, codes, technology, simulated, sha256, seal(file, sha256))
+        image = known or _new_image(cohort, codes, technology, simulated, sha256, sealed_key)
     finished = finish(user, image, result, given, import_, tick)
     return _close(user, cohort, import_, finished, False, name, sha256)
 
@@ -254,6 +256,8 @@ def _convert(image: MultiplexImage, findings: list[Finding], given: Given, impor
         made = convert_multiplex_isolated(store.path(image.sealed_key), temp, given.channels, given.mpp, tick=tick)
         key = f"assays/{image.pk}/image.zarr"
         image.sha256 = store.save(temp, key)
+    except OSError as reason:
+        raise as_finding(reason) from reason
     except SlideError:
         raise  # becomes a finding, and the state follows from it
     except BaseException:

@@ -1,5 +1,6 @@
 """A file of measured channels becomes an image of its sample: sealed, without identifiers, whole or not at all, once."""
 
+import errno
 import json
 
 import pytest
@@ -172,6 +173,41 @@ def test_a_cancelled_import_leaves_an_image_that_waits_and_no_part_of_a_pyramid(
     image = MultiplexImage.objects.get()
     assert image.state == "needs attention" and not image.key and files_below(store.root / ".tmp") == []
     assert not store.path("assays").exists()
+
+
+@in_this_process
+def test_a_full_disk_is_said_and_the_image_tried_again(people, ome, monkeypatch, run_jobs):
+    def full(*_args, **_options):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr("shutil.copyfile", full)
+        with pytest.raises(IntakeRefused) as refused:
+            import_multiplex(people.contributor, people.lung.cohort, ome)
+        assert (refused.value.code, refused.value.status) == ("DISK_FULL", 507) and not MultiplexImage.objects.exists()
+    for place in ("ml.slides.multiplex.write_pyramid", "tissueboard.assays.importing.store.save"):
+        with monkeypatch.context() as patch:
+            patch.setattr(place, full)
+            result = import_multiplex(people.contributor, people.lung.cohort, ome)
+            assert result.state == "needs attention" and "DISK_FULL" in codes(result), place
+            assert files_below(store.root / ".tmp") == []
+    first = request_completion(people.contributor, result.image)
+    run_jobs()
+    result.image.refresh_from_db()
+    assert result.image.state == "ready" and Job.objects.get(pk=first.pk).state == "succeeded"
+
+
+@in_this_process
+def test_the_same_answer_can_be_given_again_after_an_attempt(people, nameless, run_jobs):
+    image = import_multiplex(people.contributor, people.lung.cohort, nameless).image
+    first = request_completion(people.contributor, image, mpp=0.5)
+    run_jobs()
+    image.refresh_from_db()
+    again = request_completion(people.contributor, image, mpp=0.5)
+    assert image.state == "needs attention" and again.pk != first.pk
+    with pytest.raises(AssayRefused) as refused:
+        request_completion(people.contributor, image)
+    assert refused.value.code == "NOTHING_GIVEN"
 
 
 @in_this_process
