@@ -51,4 +51,4 @@ def test_a_bag_without_its_file_is_told_and_a_map_is_no_bag(people):
 def test_the_case_page_names_the_bags_of_its_slide(people):
     bag = imported_bag(people.lung.slide)
     page = people.client("viewer").get(reverse("case", args=[people.lung.patient.pk])).content.decode()
-    assert "Features of 1 encoder" in page and reverse("feature_file", args=[bag.slide_id, bag.pk]) in page and "imported" in page
+    assert "Features of the tiles (1)" in page and reverse("feature_file", args=[bag.slide_id, bag.pk]) in page and "imported" in page
