@@ -21,7 +21,7 @@ import shapely
 
 from ml.slides.findings import Finding, Severity
 from ml.slides.geojson_feature import Notes, Refused, RegionCode, read_feature
-from ml.slides.regions import AREAS, LINES, POINTS, Region, moved, to_json
+from ml.slides.regions import AREAS, LINES, POINTS, Region, from_json, moved, to_json
 
 MAX_BYTES = 64 << 20  # unpacked
 MAX_FEATURES = 50_000
@@ -68,6 +68,29 @@ def read_geojson(
 def write_geojson(regions: Sequence[Region], origin: tuple[float, float] = (0.0, 0.0)) -> bytes:
     """A FeatureCollection that QuPath 0.4 and later reads (earlier ones read the geometry and class). origin: added to all coordinates."""
     return json.dumps({"type": "FeatureCollection", "features": [_feature(r, origin) for r in regions]}, allow_nan=False).encode()
+
+
+def read_own(content: bytes) -> list[Region]:
+    """The regions that `write_geojson` wrote, without another check: only for what never left our hands."""
+    regions = []
+    for feature in json.loads(content)["features"]:
+        told = feature["properties"]
+        kind = told.get("classification", {})
+        colour = kind.get("color") or told.get("color")
+        regions.append(
+            Region(
+                geometry=from_json(feature["geometry"]),
+                object_type=told["objectType"],
+                classification=kind.get("name", ""),
+                colour=tuple(colour) if colour else None,
+                name=told.get("name", ""),
+                measurements=told.get("measurements", {}),
+                id=feature["id"],
+                locked=told.get("isLocked", False),
+                metadata=told.get("metadata", {}),
+            )
+        )
+    return regions
 
 
 def _feature(region: Region, origin: tuple[float, float]) -> dict[str, Any]:

@@ -160,9 +160,7 @@ def _polygon(rings: Any) -> Polygon:
     if not isinstance(rings, list) or not rings:
         raise Refused(RegionCode.COORDINATES_INVALID, "The outline has no points.", "Remove it in QuPath.")
     made = [_points(ring, 3) for ring in rings]
-    if len(np.unique(made[0], axis=0)) < 3:
-        raise Refused(RegionCode.NO_AREA, "The outline encloses no area.", "Remove it in QuPath, or draw it again.")
-    return Polygon(made[0], [ring for ring in made[1:] if len(np.unique(ring, axis=0)) >= 3])
+    return Polygon(made[0], made[1:])
 
 
 def _several(one: Any, many: Any) -> Any:
@@ -288,5 +286,7 @@ def _text(found: Any, notes: Notes) -> str:
 
 def clean(found: Any) -> str:
     """One line of text that a database keeps: no control characters, no halves of a character."""
+    if isinstance(found, str) and found.isprintable() and found == found.strip() and "  " not in found:
+        return found
     text = str(found).encode("utf-8", "replace").decode()
     return " ".join("".join(c if c.isprintable() else " " for c in text).split())

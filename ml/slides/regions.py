@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 import shapely
 from numpy.typing import NDArray
-from shapely.geometry import MultiPolygon, Polygon, box, mapping, shape
+from shapely.geometry import MultiPolygon, Polygon, box, shape
 from shapely.geometry.base import BaseGeometry
 
 from ml.slides.tissue import TissueMask
@@ -55,9 +55,16 @@ class Region:
 
 def to_json(geometry: BaseGeometry, decimals: int = DECIMALS) -> dict[str, Any]:
     """The geometry as a GeoJSON object of plain lists, rings closed, coordinates rounded."""
-    rounded = shapely.transform(geometry, lambda xy: np.round(xy, decimals))
-    made = mapping(rounded)
-    return {"type": made["type"], "coordinates": _lists(made["coordinates"])}
+
+    def lists(part: BaseGeometry) -> Any:
+        if part.geom_type == "Polygon":
+            return [lists(ring) for ring in (part.exterior, *part.interiors)]
+        if part.geom_type.startswith("Multi"):
+            return [lists(one) for one in part.geoms]
+        xy = np.round(shapely.get_coordinates(part), decimals).tolist()
+        return xy[0] if part.geom_type == "Point" else xy
+
+    return {"type": geometry.geom_type, "coordinates": lists(geometry)}
 
 
 def from_json(geometry: dict[str, Any]) -> BaseGeometry:
@@ -179,7 +186,3 @@ def _accumulate(a: NDArray[np.float64], b: NDArray[np.float64], rows: int, cols:
     table = np.bincount(at, dy * right_of, size) + np.bincount(at + 1, dy * (1.0 - right_of), size)
     shares: NDArray[np.float64] = np.abs(table.reshape(rows, cols + 1).cumsum(axis=1)[:, :cols])
     return shares
-
-
-def _lists(value: Any) -> Any:
-    return [_lists(v) for v in value] if isinstance(value, list | tuple) else float(value)

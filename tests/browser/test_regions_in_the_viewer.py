@@ -1,11 +1,12 @@
 """Regions by mouse and keyboard on a real slide: drawn, kept, listed, changed, removed, brought in from QuPath; and tiles follow them."""
 
+import json
 from types import SimpleNamespace
 
 import pytest
 from people import PASSWORD, build
 from PIL import Image
-from qupath_files import collection
+from qupath_files import collection, ring
 
 pytestmark = pytest.mark.browser
 TILE_UM = 56.0
@@ -198,6 +199,34 @@ def test_a_file_of_qupath_comes_in_after_a_look_at_its_classes(open_case):
     page.wait_for_selector(".region-panel")
     assert "invasive front" in page.locator(".region-panel").inner_text()
     assert window.wrong == []
+
+
+MOVE = """(heavy) => { if (heavy) tissueboard.regions.layer.weight = 1e9;
+  tissueboard.main.osd.viewport.panBy(new OpenSeadragon.Point(0.05, 0.03), true); }"""
+PAINTED = """([x, y]) => { const l = tissueboard.regions.layer, r = devicePixelRatio || 1;
+  const b = l.base.getBoundingClientRect(), k = l.base.width / b.width;
+  const at = [Math.round((x - b.left) * k), Math.round((y - b.top) * k)];
+  return [...l.base.getContext("2d", {willReadFrequently: true}).getImageData(at[0] - 4, at[1] - 4, 9, 9).data].some((v) => v > 0); }"""
+
+
+def test_outlines_stay_on_their_tissue_while_many_are_moved_as_a_picture(open_case, site):
+    from tissueboard.slides.region_imports import check_regions, confirm_regions
+
+    corners = [(x, y) for x in range(100, 1000, 60) for y in range(100, 1000, 60)]
+    cells = [{"type": "Polygon", "coordinates": [ring(x, y, 20, 20)]} for x, y in corners]
+    confirm_regions(site.world.contributor, check_regions(site.world.contributor, site.world.lung.slide, json.dumps(cells).encode(), "c"))
+    window = open_case("viewer")
+    page = window.page
+    for heavy in (False, True):
+        page.evaluate(MOVE, heavy)
+        page.wait_for_function(
+            "() => { const l = tissueboard.regions.layer, a = l.affine(); return !l.waiting && l.at.x === a.x && l.at.y === a.y; }"
+        )
+        assert bool(page.evaluate("tissueboard.regions.layer.base.style.transform")) == heavy
+        assert page.evaluate(PAINTED, at(page, 400, 410))
+        assert not page.evaluate(PAINTED, at(page, 440, 440))
+    page.wait_for_function("() => tissueboard.regions.layer.base.style.transform === ''")
+    assert page.evaluate(PAINTED, at(page, 400, 410))
 
 
 def test_pages_of_regions_do_not_scroll_sideways_on_a_phone(open_case, site):

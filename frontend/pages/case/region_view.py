@@ -17,6 +17,8 @@ ROLES = (
     ("exclude", "Leave it out of the analysis", "left out"),
 )
 ROLE_COLOURS = {"analyse": "#0a5873", "exclude": "#43525f"}
+# Okabe and Ito's colours, then the muted ones of Paul Tol: twelve that stay apart.
+CLASS_COLOURS = (*(colour for colour, _ in GROUPS), "#332288", "#117733", "#882255", "#44AA99", "#999933", "#AA4499")
 SOURCES = {"drawn": "drawn here", "imported": "from a file"}
 
 
@@ -68,7 +70,9 @@ def colour_of(role: str, classification: str, given: str) -> str:
         return given
     if role in ROLE_COLOURS:
         return ROLE_COLOURS[role]
-    return GROUPS[int(hashlib.sha256(classification.lower().encode()).hexdigest(), 16) % len(GROUPS)][0] if classification else "#000000"
+    if not classification:
+        return "#000000"
+    return CLASS_COLOURS[int(hashlib.sha256(classification.lower().encode()).hexdigest(), 16) % len(CLASS_COLOURS)]
 
 
 def drawing_data(regions: Any, slide: Any) -> dict[str, Any]:

@@ -1,23 +1,36 @@
-// Regions over the slide: one canvas above tiles and map, a legend by class, a panel for the one that was clicked.
+// Regions over the slide: a canvas above tiles and map, a legend by class, a panel for the one that was clicked.
 // Outlines come as {sha, classes: [{role, word, name, colour, n}], regions: [{id, k, t, c}]} in px0.
 "use strict";
 
 window.tissueboard = window.tissueboard || {};
 
 (function () {
-  const CHUNKS = 8; // per side: what lies outside the view is not drawn
-  const MANY = 3000; // regions of one class, above which the white edge is left out
+  const MARGIN = 160; // pixels drawn beyond the view, so that moving shows no empty edge at once
+  const HEAVY = 6000; // points in view, above which the drawing is moved as a picture, and drawn anew when the slide rests
+  const REST_MS = 140;
+  const [SOME, MANY] = [300, 2500]; // outlines in view, above which white edges, then fillings are left out
+  const TINY = 3; // screen pixels, below which an outline is a dot
   const NEAR = 7; // screen pixels around a line or a point that count as a click on it
 
-  function pathOf(type, coordinates) {
+  // tolerance: px0 between two points that are drawn.
+  function pathOf(type, coordinates, tolerance = 0) {
     const path = new Path2D();
     const ring = (points, close) => {
-      points.forEach((p, i) => (i ? path.lineTo(p[0], p[1]) : path.moveTo(p[0], p[1])));
+      let last = points[0];
+      path.moveTo(last[0], last[1]);
+      path.points = (path.points || 0) + 1;
+      for (let i = 1; i < points.length; i++) {
+        const p = points[i];
+        if (i + 1 < points.length && Math.abs(p[0] - last[0]) + Math.abs(p[1] - last[1]) < tolerance) continue;
+        path.lineTo(p[0], p[1]);
+        path.points += 1;
+        last = p;
+      }
       if (close) path.closePath();
     };
     if (type === "Polygon") coordinates.forEach((r) => ring(r, true));
     else if (type === "MultiPolygon") coordinates.forEach((part) => part.forEach((r) => ring(r, true)));
-    else if (type === "LineString") ring(coordinates, false);
+    else if (type === "LineString" && coordinates.length) ring(coordinates, false);
     else if (type === "MultiLineString") coordinates.forEach((line) => ring(line, false));
     return path;
   }
@@ -44,49 +57,37 @@ window.tissueboard = window.tissueboard || {};
       this.viewer = viewer;
       this.classes = [];
       this.regions = [];
-      this.chunks = [];
       this.hidden = new Set();
       this.shown = true;
       this.selected = null;
       this.draft = null;
+      this.weight = 0;
       // In a box of its own: the rule that greys the tissue under a map names the canvases of OpenSeadragon.
-      const box = document.createElement("div");
-      box.className = "region-layer";
-      this.canvas = document.createElement("canvas");
-      box.append(this.canvas);
-      viewer.osd.canvas.append(box);
-      this.context = this.canvas.getContext("2d");
-      for (const event of ["update-viewport", "resize", "animation-finish"]) viewer.osd.addHandler(event, () => this.later());
+      this.box = document.createElement("div");
+      this.box.className = "region-layer";
+      [this.base, this.top] = [0, 1].map(() => document.createElement("canvas"));
+      this.box.append(this.base, this.top);
+      viewer.osd.canvas.append(this.box);
+      for (const event of ["update-viewport", "resize", "animation-finish"]) viewer.osd.addHandler(event, () => this.frame());
     }
 
     set(data) {
       this.classes = data.classes;
-      this.regions = data.regions.map((one) => ({
-        ...one,
-        area: one.t.endsWith("Polygon"),
-        box: boundsOf(one.c),
-        path: pathOf(one.t, one.c),
-        points: pointsOf(one.t, one.c),
-      }));
-      const chunks = new Map();
-      for (const one of this.regions) {
-        const at = [0, 1].map((i) => Math.floor(((one.box[i] + one.box[i + 2]) / 2 / [this.viewer.slide.width, this.viewer.slide.height][i]) * CHUNKS));
-        const key = `${one.k}/${one.area}/${at}`;
-        if (!chunks.has(key)) chunks.set(key, { k: one.k, area: one.area, path: new Path2D(), points: [], box: [...one.box] });
-        const chunk = chunks.get(key);
-        chunk.path.addPath(one.path);
-        chunk.points.push(...one.points);
-        chunk.box = [0, 1].map((i) => Math.min(chunk.box[i], one.box[i])).concat([2, 3].map((i) => Math.max(chunk.box[i], one.box[i])));
-      }
-      this.chunks = [...chunks.values()];
+      this.regions = data.regions.map((one) => ({ ...one, area: one.t.endsWith("Polygon"), box: boundsOf(one.c), points: pointsOf(one.t, one.c) }));
       this.later();
     }
 
+    // Something else is to be seen: draw all at the next frame.
     later() {
+      this.stale = true;
+      this.frame();
+    }
+
+    frame() {
       if (this.waiting) return;
       this.waiting = requestAnimationFrame(() => {
         this.waiting = null;
-        this.draw();
+        this.step();
       });
     }
 
@@ -99,91 +100,127 @@ window.tissueboard = window.tissueboard || {};
       return { scale: (b.x - a.x) / width, x: a.x, y: a.y };
     }
 
-    draw() {
-      const at = this.affine();
-      const { clientWidth: width, clientHeight: height } = this.viewer.osd.canvas;
+    step() {
+      this.at = this.affine();
+      if (!this.at) return;
+      if (this.stale || this.weight < HEAVY || !this.drawn) this.draw();
+      else {
+        const by = this.at.scale / this.drawn.scale;
+        this.base.style.transform = `translate(${this.at.x - by * this.drawn.x}px, ${this.at.y - by * this.drawn.y}px) scale(${by})`;
+        clearTimeout(this.resting);
+        this.resting = setTimeout(() => this.later(), REST_MS);
+      }
+      const c = this.clear(this.top);
+      const chosen = this.shown && this.regions.find((one) => one.id === this.selected && !this.hidden.has(one.k));
+      if (chosen) this.emphasis(c, chosen);
+      if (this.draft) this.sketch(c, this.draft);
+    }
+
+    // The canvas emptied, with px0 as its unit.
+    clear(canvas) {
+      const { clientWidth, clientHeight } = this.viewer.osd.canvas;
       const ratio = window.devicePixelRatio || 1;
-      if (this.canvas.width !== Math.round(width * ratio) || this.canvas.height !== Math.round(height * ratio)) {
-        this.canvas.width = Math.round(width * ratio);
-        this.canvas.height = Math.round(height * ratio);
-      }
-      const c = this.context;
+      const size = [clientWidth, clientHeight].map((side) => Math.round((side + 2 * MARGIN) * ratio));
+      if (canvas.width !== size[0] || canvas.height !== size[1]) [canvas.width, canvas.height] = size;
+      const c = canvas.getContext("2d");
       c.setTransform(1, 0, 0, 1, 0, 0);
-      c.clearRect(0, 0, this.canvas.width, this.canvas.height);
-      if (!at) return;
-      this.at = at;
-      c.setTransform(ratio * at.scale, 0, 0, ratio * at.scale, ratio * at.x, ratio * at.y);
-      c.lineJoin = "round";
-      const view = [-at.x / at.scale, -at.y / at.scale, (width - at.x) / at.scale, (height - at.y) / at.scale];
+      c.clearRect(0, 0, canvas.width, canvas.height);
+      const { scale, x, y } = this.at;
+      c.setTransform(ratio * scale, 0, 0, ratio * scale, ratio * (x + MARGIN), ratio * (y + MARGIN));
+      c.lineJoin = "bevel";
+      return c;
+    }
+
+    draw() {
+      const c = this.clear(this.base);
+      this.drawn = this.at;
+      this.weight = 0;
+      this.stale = false;
+      this.base.style.transform = "";
       if (this.shown) {
-        for (const chunk of this.chunks) {
-          if (this.hidden.has(chunk.k) || !overlap(chunk.box, view)) continue;
-          const kind = this.classes[chunk.k];
-          this.outline(chunk, kind.colour, kind.role, at.scale, kind.n < MANY);
+        const visible = this.inView();
+        // Coarser outlines from afar: points that fall on one screen pixel are one.
+        const level = Math.floor(Math.log2(1.2 / this.at.scale));
+        for (const one of visible) {
+          if (one.level !== level) one.path = pathOf(one.t, one.c, 2 ** level);
+          one.level = level;
+          this.weight += one.path.points || one.points.length;
         }
-        const chosen = this.regions.find((one) => one.id === this.selected);
-        if (chosen && !this.hidden.has(chosen.k)) this.emphasis(chosen, at.scale);
+        const kinds = this.classes.map((kind, k) => [kind, visible.filter((one) => one.k === k)]).filter(([, rows]) => rows.length);
+        if (visible.length < MANY) for (const [kind, rows] of kinds) this.fill(c, kind, rows);
+        if (visible.length < SOME) for (const [, rows] of kinds) for (const one of rows) this.stroke(c, one.path, "#fff", 4.5);
+        for (const [kind, rows] of kinds) this.outline(c, kind, rows);
       }
-      if (this.draft) this.sketch(this.draft, at.scale);
     }
 
-    outline(chunk, colour, role, scale, cased) {
-      const c = this.context;
-      if (chunk.area && role === "exclude") {
-        c.fillStyle = this.hatch(colour, scale);
-        c.fill(chunk.path, "evenodd");
-      } else if (chunk.area) {
-        c.globalAlpha = role === "analyse" ? 0.06 : 0.14;
-        c.fillStyle = colour;
-        c.fill(chunk.path, "evenodd");
-        c.globalAlpha = 1;
+    inView() {
+      const { clientWidth, clientHeight } = this.viewer.osd.canvas;
+      const { scale, x, y } = this.at;
+      const view = [(-MARGIN - x) / scale, (-MARGIN - y) / scale, (clientWidth + MARGIN - x) / scale, (clientHeight + MARGIN - y) / scale];
+      return this.regions.filter((one) => !this.hidden.has(one.k) && overlap(one.box, view));
+    }
+
+    fill(c, kind, rows) {
+      c.fillStyle = kind.role === "exclude" ? this.hatch(c, kind.colour) : kind.colour;
+      c.globalAlpha = { exclude: 1, analyse: 0.06, annotation: 0.14 }[kind.role];
+      for (const one of rows) if (one.area) c.fill(one.path, "evenodd");
+      c.globalAlpha = 1;
+    }
+
+    outline(c, kind, rows) {
+      const { scale } = this.at;
+      c.setLineDash(kind.role === "exclude" ? [6 / scale, 4 / scale] : []);
+      for (const one of rows) {
+        const side = Math.max(one.box[2] - one.box[0], one.box[3] - one.box[1]);
+        if (one.points.length) for (const point of one.points) this.pin(c, point, kind.colour, 5.5);
+        else if (side * scale < TINY) {
+          c.fillStyle = kind.colour;
+          c.fillRect(one.box[0], one.box[1], TINY / scale, TINY / scale);
+        } else this.stroke(c, one.path, kind.colour, kind.role === "analyse" ? 2.6 : 2);
       }
-      if (cased) this.stroke(chunk.path, "#fff", 4.5, scale);
-      c.setLineDash(role === "exclude" ? [6 / scale, 4 / scale] : []);
-      this.stroke(chunk.path, colour, role === "analyse" ? 2.6 : 2, scale);
       c.setLineDash([]);
-      for (const point of chunk.points) this.pin(point, colour, scale, 5.5);
     }
 
-    emphasis(one, scale) {
-      this.stroke(one.path, "#fff", 8, scale);
-      this.stroke(one.path, this.classes[one.k].colour, 4, scale);
-      for (const point of one.points) this.pin(point, this.classes[one.k].colour, scale, 9);
+    emphasis(c, one) {
+      const colour = this.classes[one.k].colour;
+      const path = pathOf(one.t, one.c);
+      this.stroke(c, path, "#fff", 8);
+      this.stroke(c, path, colour, 4);
+      for (const point of one.points) this.pin(c, point, colour, 9);
     }
 
-    sketch(draft, scale) {
-      const c = this.context;
+    sketch(c, draft) {
+      const { scale } = this.at;
       const path = pathOf(draft.open ? "LineString" : draft.type, draft.coordinates);
       if (!draft.open) {
         c.fillStyle = "rgb(0 114 178 / 14%)";
         c.fill(path, "evenodd");
       }
-      this.stroke(path, "#fff", 5, scale);
+      this.stroke(c, path, "#fff", 5);
       c.setLineDash([7 / scale, 4 / scale]);
-      this.stroke(path, "#0072b2", 2.4, scale);
+      this.stroke(c, path, "#0072b2", 2.4);
       c.setLineDash([]);
       const corners = draft.type === "Point" ? [draft.coordinates] : draft.open ? draft.coordinates : [];
-      for (const point of corners) this.pin(point, "#0072b2", scale, draft.open ? 4 : 8);
+      for (const point of corners) this.pin(c, point, "#0072b2", draft.open ? 4 : 8);
     }
 
-    stroke(path, colour, width, scale) {
-      this.context.lineWidth = width / scale;
-      this.context.strokeStyle = colour;
-      this.context.stroke(path);
+    stroke(c, path, colour, width) {
+      c.lineWidth = width / this.at.scale;
+      c.strokeStyle = colour;
+      c.stroke(path);
     }
 
-    pin(point, colour, scale, radius) {
-      const c = this.context;
+    pin(c, point, colour, radius) {
       c.beginPath();
-      c.arc(point[0], point[1], radius / scale, 0, 2 * Math.PI);
+      c.arc(point[0], point[1], radius / this.at.scale, 0, 2 * Math.PI);
       c.fillStyle = colour;
       c.fill();
-      c.lineWidth = 2 / scale;
+      c.lineWidth = 2 / this.at.scale;
       c.strokeStyle = "#fff";
       c.stroke();
     }
 
-    hatch(colour, scale) {
+    hatch(target, colour) {
       this.tiles = this.tiles || new Map();
       if (!this.tiles.has(colour)) {
         const tile = document.createElement("canvas");
@@ -198,23 +235,23 @@ window.tissueboard = window.tissueboard || {};
           c.lineTo(shift + 10, 0);
         }
         c.stroke();
-        this.tiles.set(colour, this.context.createPattern(tile, "repeat"));
+        this.tiles.set(colour, target.createPattern(tile, "repeat"));
       }
       const pattern = this.tiles.get(colour);
-      pattern.setTransform(new DOMMatrix([1 / scale, 0, 0, 1 / scale, 0, 0]));
+      pattern.setTransform(new DOMMatrix([1 / this.at.scale, 0, 0, 1 / this.at.scale, 0, 0]));
       return pattern;
     }
 
     // The region under a place (px0): points and lines before areas, small areas before large ones.
     hit(x, y) {
       const near = NEAR / this.at.scale;
-      const c = this.context;
-      c.setTransform(1, 0, 0, 1, 0, 0);
+      const c = (this.probe = this.probe || document.createElement("canvas").getContext("2d"));
       c.lineWidth = 2 * near;
       const found = this.regions.filter((one) => {
         if (this.hidden.has(one.k) || !overlap(one.box, [x - near, y - near, x + near, y + near])) return false;
         if (one.points.length) return one.points.some((p) => Math.hypot(p[0] - x, p[1] - y) <= 1.5 * near);
-        return one.area ? c.isPointInPath(one.path, x, y, "evenodd") : c.isPointInStroke(one.path, x, y);
+        one.full = one.full || pathOf(one.t, one.c);
+        return one.area ? c.isPointInPath(one.full, x, y, "evenodd") : c.isPointInStroke(one.full, x, y);
       });
       const size = (one) => (one.area ? (one.box[2] - one.box[0]) * (one.box[3] - one.box[1]) : 0);
       return found.sort((a, b) => size(a) - size(b))[0] || null;

@@ -38,7 +38,6 @@ def check_regions(user: Any, slide: Slide, content: bytes, file_name: str, *, wh
     its scanned part (QuPath). A file without one usable region gives a rejected import with its findings.
     Raises NotVisible, RoleMissing, TissueboardError SLIDE_NOT_READY, FILE_TOO_LARGE, TOO_MANY_REGIONS.
     """
-    from ml.slides.geojson import write_geojson
     from ml.slides.geojson_child import read_geojson_safely
 
     require(user, slide.sample.patient.cohort, Role.CONTRIBUTOR)
@@ -47,10 +46,10 @@ def check_regions(user: Any, slide: Slide, content: bytes, file_name: str, *, wh
         sentence = f"The file has more than {MAX_UPLOAD >> 20} MiB."
         raise TissueboardError("FILE_TOO_LARGE", sentence, "Export annotations only, without cells or tiles.", status=413)
     name = PurePath(file_name.replace("\\", "/")).name[:255] or "regions.geojson"
-    regions, findings = read_geojson_safely(content, (slide.width, slide.height), origin_of(slide, whole_file), name)
+    own, regions, findings = read_geojson_safely(content, (slide.width, slide.height), origin_of(slide, whole_file), name)
     with transaction.atomic():
         slide = locked(user, slide)
-        check_room(slide, len(regions), sum(measures(r.geometry)[1] for r in regions))
+        check_room(slide, len(regions), _points_in(regions))
         _drop_stale(slide)
         found = RegionImport.objects.create(
             slide=slide,
@@ -59,7 +58,7 @@ def check_regions(user: Any, slide: Slide, content: bytes, file_name: str, *, wh
             size_bytes=len(content),
             sha256=hashlib.sha256(content).hexdigest(),
             whole_file=whole_file,
-            content=gzip.compress(write_geojson(regions), 5) if regions else b"",
+            content=gzip.compress(own, 3) if regions else b"",
             classes=classes_of(regions, float(slide.mpp or 0.0), _known_ids(slide)),
             findings=[one.to_dict() for one in findings[:KEPT_FINDINGS]],
             n_findings=len(findings),
@@ -114,14 +113,15 @@ def confirm_regions(user: Any, found: RegionImport, roles: Mapping[int, str] | N
 
     A region whose id is on the slide already takes its place. Needs contributor. Raises as `check_regions`, and IMPORT_FINISHED.
     """
-    from ml.slides.geojson import read_geojson
+    from ml.slides.geojson import read_own
 
     slide = locked(user, found.slide)
     found = _waiting(found)
     chosen = _roles(found.classes, roles or {})
-    regions, _ = read_geojson(gzip.decompress(bytes(found.content)))
-    check_room(slide, sum(r.id not in _known_ids(slide) for r in regions), sum(measures(r.geometry)[1] for r in regions))
+    regions = read_own(gzip.decompress(bytes(found.content)))
     here = {str(r.external_id): r for r in Region.objects.filter(slide=slide, removed_at__isnull=True)}
+    new_ones = [r for r in regions if r.id not in here]
+    check_room(slide, len(new_ones), _points_in(new_ones))
     new, replaced, touched = [], [], set()
     for region in regions:
         role = chosen[(region.object_type, region.classification)] if can_be_processed(region) else Region.Role.ANNOTATION
@@ -213,6 +213,12 @@ def _roles(classes: list[dict[str, Any]], given: Mapping[int, str]) -> dict[tupl
         (row["object_type"], row["classification"]): checked_role(given.get(place, row["role"]), row["areas"] > 0)
         for place, row in enumerate(classes)
     }
+
+
+def _points_in(regions: list[Any]) -> int:
+    import shapely
+
+    return int(sum(shapely.get_num_coordinates([r.geometry for r in regions])))
 
 
 def _known_ids(slide: Slide) -> set[str]:

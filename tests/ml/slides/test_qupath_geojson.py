@@ -3,6 +3,7 @@
 import gzip
 import json
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -11,7 +12,8 @@ from qupath_files import FEATURES, FORMS, OLD_CELL, TUMOUR, TUMOUR_ID, collectio
 from shapely.geometry import LineString, MultiPoint, MultiPolygon, Point, Polygon, box
 
 from ml.slides.findings import Severity
-from ml.slides.geojson import read_geojson, write_geojson
+from ml.slides.geojson import read_geojson, read_own, write_geojson
+from ml.slides.geojson_child import read_geojson_safely
 from ml.slides.geojson_feature import RegionCode
 from ml.slides.regions import Region
 
@@ -226,3 +228,29 @@ def test_nothing_in_a_file_makes_it_raise(kind, coordinates, properties, id_):
 def test_nor_do_any_bytes(content):
     _, findings = read_geojson(content, SIZE)
     assert findings
+
+
+@settings(max_examples=50)
+@given(st.lists(any_region, max_size=4, unique_by=lambda r: r.id))
+def test_our_own_file_read_without_another_look_is_the_same(regions):
+    own = read_own(write_geojson(regions))
+    assert own == read_geojson(write_geojson(regions), (4000, 4000))[0]
+    assert len(own) == len(regions)
+
+
+def test_a_large_file_is_read_in_a_child_and_gives_the_same(monkeypatch):
+    plain = read_geojson(collection(), SIZE, (5, 7))
+    monkeypatch.setattr("ml.slides.geojson_child.SMALL", 0)
+    own, regions, findings = read_geojson_safely(collection(), SIZE, (5, 7), "x.geojson")
+    without_ids = [replace(r, id="") for r in regions]
+    assert without_ids == [replace(r, id="") for r in plain[0]]
+    assert read_own(own) == regions
+    assert [(f.code, f.where) for f in findings] == [(f.code, f.where) for f in plain[1]]
+    assert {f.file for f in findings} == {"x.geojson"}
+
+
+def test_a_file_that_takes_too_long_to_read_is_one_finding(monkeypatch):
+    monkeypatch.setattr("ml.slides.geojson_child.SMALL", 0)
+    monkeypatch.setattr("ml.slides.geojson_child.SECONDS", 0.05)
+    own, regions, findings = read_geojson_safely(collection(), SIZE)
+    assert (read_own(own), regions, codes(findings)) == ([], [], ["PARSER_TIMEOUT"])
