@@ -147,18 +147,19 @@ def _shape(version: ModelVersion) -> tuple[float, int]:
 
     if "imported" in version.config:
         return float(version.config["tile_um"]), int(version.config["dim"])
-
     spec = encoder(version.config["encoder"])
     return float(spec.tile_um), spec.dim
 
 
 def _device(version: ModelVersion) -> str:
     """A GPU where there is one; fixed descriptors need none, nor torch."""
-    from ml.encoders import CATALOGUE
+    from ml.encoders import EncoderError, encoder
 
-    spec = CATALOGUE.get(version.config.get("encoder", ""))
-    if spec is None or spec.weight_free:
-        return "cpu"
+    try:
+        if encoder(version.config.get("encoder", "")).weight_free:
+            return "cpu"
+    except EncoderError:
+        return "cpu"  # `load_version` says what is wrong with it
     import torch
 
     return "cuda" if torch.cuda.is_available() else "cpu"
