@@ -103,3 +103,33 @@ def test_a_file_that_changes_while_it_is_sealed_is_refused(cohort, series, store
     with pytest.raises(IntakeRefused) as refused:
         sealing.seal(series[0], "f" * 64)
     assert refused.value.code == "FILE_CHANGED" and not list((store_folder / ".tmp").iterdir())
+
+
+def test_a_packed_slide_of_several_files_keeps_its_folder(store_folder, tmp_path):
+    """MIRAX: the main file and the folder of its name; a readme and what a Mac leaves behind are no slides."""
+    from tissueboard.intake.archives import one_slide
+    from tissueboard.intake.sealing import companions
+
+    packed = tmp_path / "a.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr("scans/Jane.mrxs", b"\xff\xd8\xff main")
+        archive.writestr("scans/Jane/Slidedat.ini", "[HIERARCHICAL]\nINDEXFILE = Index.dat\n")
+        archive.writestr("scans\\Jane\\Index.dat", b"index")
+        archive.writestr("__MACOSX/scans/._Jane.mrxs", b"x")
+        archive.writestr("readme.txt", "one\ntwo\n")
+    with one_slide(packed) as main:
+        assert main.name == "Jane.mrxs" and [p.name for p in companions(main)] == ["Index.dat", "Slidedat.ini"]
+        folder = main.parent
+    assert not folder.exists()
+
+
+@pytest.mark.parametrize("hostile", ["../../escape.svs", "/absolute.svs"])
+def test_a_hostile_archive_is_not_unpacked(store_folder, tmp_path, hostile):
+    from tissueboard.intake.archives import one_slide
+
+    packed = tmp_path / "a.zip"
+    with zipfile.ZipFile(packed, "w") as archive:
+        archive.writestr(hostile, b"II*\0")
+    with one_slide(packed) as main:
+        assert main == packed
+        assert not list(tmp_path.parent.rglob("escape.svs")) and not list((store_folder / ".tmp").rglob("*.svs"))
