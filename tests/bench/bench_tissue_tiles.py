@@ -137,9 +137,8 @@ def main() -> int:
         print(f"  largest difference of a share {np.abs(other - shares).max():.1e}; the same {chosen.sum()} of {len(grid)} tiles: {same}")
         wrong += name.startswith("shapely") and not (same and np.abs(other - shares).max() < TOLERANCE and chosen.sum() == len(grid))
     cheap, _ = best(lambda: by_intersects(area), 2)
-    print(
-        f"{'shapely, touches only, no share':32} {cheap * 1e3:9.1f} ms  {cheap / squares * 1e6:7.2f} us per square  {cheap / ours:6.0f} times ours"
-    )
+    name = "shapely, touches only, no share"
+    print(f"{name:32} {cheap * 1e3:9.1f} ms  {cheap / squares * 1e6:7.2f} us per square  {cheap / ours:6.0f} times ours")
     print(f"aim: at least 8 times; equal within {TOLERANCE:g} (both are exact sums of the same rectangles, rounded as floats)")
     return 1 if wrong else 0
 
