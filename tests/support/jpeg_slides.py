@@ -13,7 +13,7 @@ SUBSAMPLING = {"444": (1, 1), "422": (2, 1), "420": (2, 2)}
 APERIO_J2K_RGB = 33005
 
 
-def tissue_like(width: int, height: int, seed: int = 0) -> np.ndarray:
+def tissue_like(width: int, height: int, seed: int = 0, grain: int = 9) -> np.ndarray:
     """(height, width, 3) uint8: glass with a pink sheet, purple nuclei of about 10 px and the grain of a camera; quick to make."""
     rng = np.random.default_rng(seed)
     low = rng.random((height // 64 + 2, width // 64 + 2))
@@ -28,7 +28,7 @@ def tissue_like(width: int, height: int, seed: int = 0) -> np.ndarray:
     picture[:] = (238, 236, 240)
     picture[sheet] = (218, 152, 190)
     picture[sheet & dots] = (98, 62, 140)
-    picture += rng.integers(-9, 10, (height, width, 1), np.int16)
+    picture += rng.integers(-grain, grain + 1, (height, width, 1), np.int16)
     return np.clip(picture, 0, 255).astype(np.uint8)
 
 
