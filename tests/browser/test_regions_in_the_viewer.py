@@ -201,9 +201,29 @@ def test_a_file_of_qupath_comes_in_after_a_look_at_its_classes(open_case):
     assert window.wrong == []
 
 
+def test_a_finger_draws_a_rectangle_and_the_page_stays_where_it_is(open_case):
+    window = open_case(width=390)
+    page = window.page
+    touch = page.context.new_cdp_session(page)
+    touch.send("Emulation.setTouchEmulationEnabled", {"enabled": True})
+    page.get_by_role("button", name="Rectangle").click()
+    start, end = at(page, 200, 300), at(page, 800, 900)
+    scrolled = page.evaluate("scrollY")
+    touch.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [{"x": start[0], "y": start[1]}]})
+    for part in (0.3, 0.6, 1):
+        x, y = (a + part * (b - a) for a, b in zip(start, end))
+        touch.send("Input.dispatchTouchEvent", {"type": "touchMove", "touchPoints": [{"x": x, "y": y}]})
+    assert page.evaluate("scrollY") == scrolled
+    touch.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+    page.wait_for_selector("[data-region-form]:not([hidden])")
+    drawn = page.evaluate("JSON.parse(document.querySelector('[name=geometry]').value).coordinates[0]")
+    assert drawn[0] == pytest.approx([200, 300], abs=6) and drawn[2] == pytest.approx([800, 900], abs=6)
+    assert window.wrong == []
+
+
 MOVE = """(heavy) => { if (heavy) tissueboard.regions.layer.weight = 1e9;
   tissueboard.main.osd.viewport.panBy(new OpenSeadragon.Point(0.05, 0.03), true); }"""
-PAINTED = """([x, y]) => { const l = tissueboard.regions.layer, r = devicePixelRatio || 1;
+PAINTED = """([x, y]) => { const l = tissueboard.regions.layer;
   const b = l.base.getBoundingClientRect(), k = l.base.width / b.width;
   const at = [Math.round((x - b.left) * k), Math.round((y - b.top) * k)];
   return [...l.base.getContext("2d", {willReadFrequently: true}).getImageData(at[0] - 4, at[1] - 4, 9, 9).data].some((v) => v > 0); }"""

@@ -41,6 +41,7 @@ def slide_regions(request: HttpRequest, slide_id: int) -> HttpResponse:
                 raise
             refused = error
     cohort = slide.sample.patient.cohort
+    record(request.user, "read regions", slide, cohort_id=cohort.pk, patient_code=slide.sample.patient.code)
     rows = page_of(request, regions_of_slide(request.user, slide).select_related("created_by"))
     rows.object_list = [panel_of(region, slide) for region in rows.object_list]
     context = {

@@ -30,9 +30,9 @@ tissueboard.startDrawing = function (root, viewer, regions) {
     if (name === "view") return finish(rectangle(...inView()));
     regions.select(null);
     tool = name;
-    layer.busy = true;
+    layer.busy = viewer.drawing = true;
     stage.classList.add("drawing");
-    viewer.osd.setCooperativeGestures(false);
+    viewer.share();
     find(`[data-draw="${name}"]`).setAttribute("aria-pressed", "true");
     bar.hidden = false;
     bar.querySelector("[data-drawing-hint]").textContent = HINTS[name];
@@ -45,13 +45,13 @@ tissueboard.startDrawing = function (root, viewer, regions) {
   function stop() {
     tool = null;
     points = [];
-    layer.busy = false;
+    layer.busy = viewer.drawing = false;
     layer.draft = null;
     bar.hidden = true;
     form.hidden = true;
     refused.hidden = true;
     stage.classList.remove("drawing");
-    viewer.osd.setCooperativeGestures(matchMedia("(pointer: coarse)").matches);
+    viewer.share();
     root.querySelectorAll("[data-draw]").forEach((button) => button.setAttribute("aria-pressed", "false"));
     layer.later();
   }
@@ -190,7 +190,7 @@ tissueboard.startDrawing = function (root, viewer, regions) {
     try {
       const answer = await fetch(form.action, { method: "POST", body: new FormData(form), headers: { accept: "application/json" } });
       const told = (answer.headers.get("content-type") || "").includes("json") ? await answer.json() : {};
-      if (!answer.ok) throw new Error(told.sentence ? `${told.sentence} ${told.hint}` : "The region could not be kept. Reload the page and draw it again.");
+      if (!told.id) throw new Error(told.sentence ? `${told.sentence} ${told.hint}` : "The region could not be kept. Sign in again in another window, then keep it.");
       stop();
       if (told.said.length) viewer.say(told.said.join(" "));
       await regions.load();

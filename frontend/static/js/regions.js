@@ -272,9 +272,9 @@ window.tissueboard = window.tissueboard || {};
     const wanted = Number(new URLSearchParams(location.search).get("region"));
 
     async function load() {
-      const answer = await fetch(root.dataset.url, { headers: { accept: "application/json" } });
-      if (!answer.ok) return viewer.say("The regions could not be loaded. Reload the page.");
-      const data = await answer.json();
+      const answer = await fetch(root.dataset.url, { headers: { accept: "application/json" } }).catch(() => null);
+      const data = answer && answer.ok && !answer.redirected ? await answer.json() : null;
+      if (!data) return viewer.say("The regions could not be loaded. Reload the page.");
       layer.hidden.clear();
       layer.set(data);
       legend(data);

@@ -65,9 +65,14 @@ window.tissueboard = window.tissueboard || {};
       }
       this.osd.addHandler("canvas-key", (event) => this.key(event));
       // The wheel belongs to the page until somebody takes hold of the slide.
-      this.osd.canvas.addEventListener("focus", () => this.osd.setCooperativeGestures(matchMedia("(pointer: coarse)").matches));
-      this.osd.canvas.addEventListener("blur", () => this.osd.setCooperativeGestures(true));
+      this.osd.canvas.addEventListener("focus", () => this.share());
+      this.osd.canvas.addEventListener("blur", () => this.share(true));
       this.osd.addHandler("tile-load-failed", () => this.say("Some parts of the slide could not be loaded. Reload the page."));
+    }
+
+    // Whether wheel and finger move the page rather than the slide; never while something is drawn on it.
+    share(left = false) {
+      this.osd.setCooperativeGestures(!this.drawing && (left || matchMedia("(pointer: coarse)").matches));
     }
 
     say(text) {
