@@ -79,12 +79,13 @@ def make_network(spec: EncoderSpec) -> nn.Module:
     return BUILDERS[spec.network](spec)
 
 
-def check_file(spec: EncoderSpec, weights: Path) -> None:
-    """Whether a file is this encoder's, without building the network in memory. Errors as build_network."""
+def checked_tensors(spec: EncoderSpec, weights: Path) -> dict[str, Any]:
+    """The tensors of a file under their released names, if it is this encoder's; no network is built in memory. Errors as build_network."""
     state = read_tensors(spec, weights)
     with torch.device("meta"):
         network = make_network(spec)
     _fitting(spec, network, state, weights.name)
+    return state
 
 
 def fill(spec: EncoderSpec, network: nn.Module, state: dict[str, Any], file: str) -> None:

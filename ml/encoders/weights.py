@@ -36,10 +36,13 @@ def missing(spec: EncoderSpec, sentence: str, root: Path | None = None) -> Weigh
 
 def where_to_get(spec: EncoderSpec, root: Path | None = None) -> str:
     """What to accept, and where to put which file, for a person."""
-    terms = f"Accept the terms at {spec.repo}, then put" if spec.gated else f"Get {spec.file} from {spec.repo} and put"
+    folder = f"{weights_folder(spec, root)}/"
     token = "TISSUEBOARD_HUB=1 and a token in HF_TOKEN" if spec.gated else "TISSUEBOARD_HUB=1"
-    place = f"{Path(spec.file).name} into {weights_folder(spec, root)}/"
-    return f"{terms} {place}, or set {token}. Its licence is {spec.licence}."
+    if spec.gated:
+        terms = f"Accept the terms at {spec.repo}, then put {Path(spec.file).name} into"
+    else:
+        terms = f"Get {spec.file} from {spec.repo} and put it into"
+    return f"{terms} {folder}, or set {token}. Its licence is {spec.licence}."
 
 
 def local_weights(spec: EncoderSpec, root: Path | None = None) -> Path | None:
@@ -110,12 +113,18 @@ def hub_allowed() -> bool:
     return os.environ.get("TISSUEBOARD_HUB", "").lower() in ("1", "true")
 
 
-def write_safetensors(spec: EncoderSpec, source: Path, target: Path) -> None:
-    """The same tensors as safetensors: a file that is one already is copied, another is read (tensors only) and written anew."""
+def write_safetensors(source: Path, state: dict[str, Any], target: Path) -> None:
+    """The tensors of `source` as safetensors: a file that is one already is copied as it is, another is written anew."""
     if source.suffix == ".safetensors":
         shutil.copyfile(source, target)
         return
     from safetensors.torch import save_file
 
-    # safetensors refuses tensors that share memory; a released file may hold the same one under two names
-    save_file({name: tensor.contiguous().clone() for name, tensor in read_tensors(spec, source).items()}, target)
+    own, seen = {}, set()
+    for name, tensor in state.items():
+        storage = tensor.untyped_storage()
+        # safetensors takes no two tensors of one memory, and no part of a larger one
+        shared = storage.data_ptr() in seen or storage.nbytes() != tensor.numel() * tensor.element_size()
+        seen.add(storage.data_ptr())
+        own[name] = tensor.clone().contiguous() if shared else tensor.contiguous()
+    save_file(own, target)

@@ -42,6 +42,12 @@ def test_the_sentence_says_what_to_accept_and_where_to_put_the_file(people, word
     assert str(folder) not in viewer and "put pytorch_model.bin into weights/uni/" in viewer and "people who run this server" in viewer
 
 
+def test_where_the_hub_is_allowed_staff_may_fetch(people, words, folder, monkeypatch):
+    assert "Fetch and use it" not in page(people, words, "staff", q="phikon")
+    monkeypatch.setenv("TISSUEBOARD_HUB", "1")
+    assert "Fetch and use it" in page(people, words, "staff", q="phikon") and "Fetch and use it" not in page(people, words, q="phikon")
+
+
 def test_musk_says_that_it_is_not_supported_yet(people, words, folder):
     text = page(people, words, "staff", q="musk")
     assert "not supported here yet MUSK cannot be applied here yet" in text and "Use it" not in text

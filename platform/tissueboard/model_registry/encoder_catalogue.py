@@ -25,13 +25,18 @@ KIND = "model_registry.add_encoder"
 
 @dataclass(frozen=True)
 class EncoderState:
-    """One entry on this server. version: the one in use, or None. sentence: what to do, for this reader; file: its name if it is here."""
+    """One entry on this server.
+
+    version: the one in use, or None. sentence: what to do, for this reader. file: its name if it is here.
+    fetchable: the server may fetch it from the hub.
+    """
 
     spec: EncoderSpec
     state: str
     version: ModelVersion | None
     sentence: str = ""
     file: str = ""
+    fetchable: bool = False
 
 
 def catalogue(user: Any) -> list[EncoderState]:
@@ -50,7 +55,7 @@ def catalogue(user: Any) -> list[EncoderState]:
 
 def _state(user: Any, spec: EncoderSpec, version: ModelVersion | None) -> EncoderState:
     from ml.encoders import EncoderError
-    from ml.encoders.weights import local_weights, where_to_get
+    from ml.encoders.weights import hub_allowed, local_weights, where_to_get
 
     root = Path(settings.WEIGHTS_ROOT)
     if version is not None:
@@ -67,7 +72,8 @@ def _state(user: Any, spec: EncoderSpec, version: ModelVersion | None) -> Encode
         return EncoderState(spec, MISSING, None, f"{error.sentence} {error.hint}" if user.is_staff else "Several files lie in its folder.")
     if file is not None:
         return EncoderState(spec, HERE, None, "Its file is here and waits for a staff account to bring it into use.", file.name)
-    return EncoderState(spec, MISSING, None, where_to_get(spec, root if user.is_staff else Path("weights")))
+    sentence = where_to_get(spec, root if user.is_staff else Path("weights"))
+    return EncoderState(spec, MISSING, None, sentence, fetchable=hub_allowed())
 
 
 def ask_for_encoder(user: Any, name: str) -> Job:

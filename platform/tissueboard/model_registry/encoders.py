@@ -95,6 +95,9 @@ def _stored(spec: EncoderSpec, source: Path | None) -> NewVersion:
         sha = provenance["sha256"]
         key = f"models/{FAMILY}/{_plain(spec.name)}-{sha[:12]}"
         store.save(folder, key)
+    except OSError as error:
+        sentence = f"The weights of {spec.name} could not be written to the store: {error.strerror or error}."
+        raise TissueboardError("WEIGHTS_NOT_KEPT", sentence, "Make room on the server's disk and try again.", status=409) from error
     finally:
         shutil.rmtree(folder, ignore_errors=True)
     taken = ModelVersion.objects.filter(family=FAMILY, name=spec.name).exists()
@@ -146,11 +149,10 @@ def _write(spec: EncoderSpec, source: Path | None, folder: Path) -> dict[str, An
     inputs = {source.name if source else "definition": _identity(spec, source)}
     sha = next(iter(inputs.values()))
     if source is not None:
-        from ml.encoders.networks import check_file
+        from ml.encoders.networks import checked_tensors
         from ml.encoders.weights import write_safetensors
 
-        check_file(spec, source)
-        write_safetensors(spec, source, folder / WEIGHTS)
+        write_safetensors(source, checked_tensors(spec, source), folder / WEIGHTS)
         sha = checksum(folder / WEIGHTS)
     facts = {k: getattr(spec, k) for k in ("label", "repo", "file", "citation", "pretrained_on", "pretraining_overlap", "cohorts")}
     facts |= {"dim": spec.dim, "input_px": spec.input_px, "tile_um": spec.tile_um}

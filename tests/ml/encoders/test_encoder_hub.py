@@ -70,12 +70,22 @@ def test_a_file_comes_with_my_token_and_stays_in_the_weights_folder(hub, tmp_pat
     assert not hub.asked, "what is here is not asked for again"
 
 
+def test_a_repository_with_the_other_usual_file_gives_that_one(hub, tmp_path):
+    import timm
+    import torch
+
+    torch.save(timm.create_model("resnet18").state_dict(), tmp_path / "w.bin")
+    hub.files[FILE.replace("model.safetensors", "pytorch_model.bin")] = (tmp_path / "w.bin").read_bytes()
+    load_encoder(NAME, root=tmp_path)
+    assert (tmp_path / "timm-resnet18.a1_in1k" / "pytorch_model.bin").is_file()
+
+
 @pytest.mark.parametrize(
     ("refusal", "code", "words"),
     [
         ((403, "GatedRepo"), "weights_gated", "does not give pytorch_model.bin of MahmoodLab/UNI to this token"),
         ((404, "RepoNotFound"), "weights_gated", "does not show MahmoodLab/UNI"),
-        ((404, "EntryNotFound"), "weights_missing", "There is no file pytorch_model.bin"),
+        ((404, "EntryNotFound"), "weights_missing", "There is no file pytorch_model.bin or model.safetensors in MahmoodLab/UNI"),
     ],
 )
 def test_a_refusal_of_the_hub_says_what_to_accept_and_where_to_put_the_file(hub, tmp_path, refusal, code, words):
@@ -90,7 +100,7 @@ def test_a_hub_that_is_not_there_is_said_to_be(hub, tmp_path, monkeypatch):
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:1")
     with pytest.raises(WeightsMissing, match="cannot be reached") as caught:
         load_encoder("phikon", root=tmp_path)
-    assert caught.value.code == "hub_unreachable" and "put model.safetensors into" in caught.value.hint
+    assert caught.value.code == "hub_unreachable" and "Get pytorch_model.bin from owkin/phikon and put it into" in caught.value.hint
 
 
 def test_nothing_is_asked_of_the_hub_unless_it_was_allowed(hub, tmp_path, monkeypatch):

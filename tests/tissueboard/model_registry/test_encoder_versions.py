@@ -123,6 +123,20 @@ def test_another_networks_file_leaves_nothing_behind(files, staff):
     assert set(store.root.glob("models/encoder/*")) == before and set(store.root.glob(".tmp/*")) == unfinished
 
 
+def test_a_full_disk_leaves_a_sentence_and_no_version(files, staff, monkeypatch):
+    import errno
+
+    def full(temp, key):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(store, "save", full)
+    unfinished = set(store.root.glob(".tmp/*"))
+    with pytest.raises(TissueboardError, match="could not be written to the store: No space left on device") as caught:
+        register_encoder(staff, NAME, files / "first.torch")
+    assert caught.value.code == "WEIGHTS_NOT_KEPT" and not ModelVersion.objects.exists()
+    assert set(store.root.glob(".tmp/*")) == unfinished
+
+
 def test_weights_that_changed_or_went_are_never_replaced_by_others(files, staff, settings):
     from tissueboard.model_registry.services import WeightsMissing
 
