@@ -54,7 +54,9 @@ class Outputs:
         if row["job__kind"] == step.kind:
             asked = idempotency_key(step.kind, params_of(step, slide, version), key)
             return row["job__idempotency_key"] == asked or (row["job_id"], key) in self._again
-        # Brought in by another kind of job (an import of features): made of these pixels, and of all of them.
+        # Brought in by another kind of job: an import of features names the input as it was; without it, all of these pixels count.
+        if "input key" in row["inputs"]:
+            return row["inputs"]["input key"] == key
         return not slide.regions_revision and row["inputs"].get("working slide") == slide.working_sha256
 
     def made(self, slide: Slide, step: Step, version: ModelVersion) -> bool:

@@ -12,6 +12,7 @@ from tissueboard.predictions.feature_jobs import estimate_features, estimate_man
 from tissueboard.predictions.models import Prediction
 from tissueboard.slides.models import Slide
 from tissueboard.slides.regions import draw_region
+from tissueboard.slides.tiling import input_key
 
 pytestmark = pytest.mark.django_db
 PIPELINE = "features"
@@ -66,10 +67,13 @@ def test_a_region_that_is_drawn_makes_the_slide_run_again(people, lung, version,
     assert plan_cohort(people.viewer, lung.cohort, PIPELINE, options).n_exists == 2
 
 
-def test_an_imported_bag_exists_until_a_region_restricts_the_slide(people, lung, version):  # noqa: F811
+@pytest.mark.parametrize("named", [True, False], ids=["names its input", "names its pixels only"])
+def test_an_imported_bag_exists_until_a_region_restricts_the_slide(people, lung, version, named):  # noqa: F811
     slide = lung.slides[0]
+    if named:
+        draw_region(people.contributor, slide, geometry=square(slide, 0.9), role="analyse")
     job = Job.objects.get(pk=lung.jobs["done"].pk)
-    inputs = {"working slide": slide.working_sha256}
+    inputs = {"working slide": slide.working_sha256} | ({"input key": input_key(slide)} if named else {})
     Prediction.objects.create(
         kind="feature bag", patient=lung.patient, slide=slide, version=version, job=job, inputs=inputs, code_version="test"
     )
