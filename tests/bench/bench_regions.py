@@ -1,8 +1,8 @@
 """Regions on a slide's mask: the exact share of every cell inside an outline, beside shapely on a prepared outline; one thread.
 
 Run: python tests/bench/bench_regions.py
-The peer gets all cells as arrays: those wholly inside by `contains`, those on the border by the area of the intersection. Shares are compared
-for all cells.
+The peer gets all cells as arrays: those wholly inside by `contains`, those on the border by the area of the intersection. Shares are
+compared for all cells.
 """
 
 # ruff: noqa: E402 - the number of threads must be set before numpy starts

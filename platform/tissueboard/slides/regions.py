@@ -130,7 +130,7 @@ def checked_geometry(geometry: Any, slide: Slide) -> tuple[Any, list[str]]:
     try:
         read = read_feature({"type": "Feature", "geometry": geometry}, notes, (slide.width, slide.height), (0.0, 0.0))
     except Refused as reason:
-        raise TissueboardError(reason.code, reason.sentence, reason.hint, where="geometry") from None
+        raise TissueboardError(reason.code, reason.sentence, "Draw it again on the slide.", where="geometry") from None
     if measures(read.geometry)[1] > MAX_POINTS_DRAWN:
         sentence = f"The outline has more than {MAX_POINTS_DRAWN:,} points."
         raise TissueboardError("TOO_MANY_VERTICES", sentence, "Draw it with fewer points.", where="geometry")
