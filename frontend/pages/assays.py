@@ -53,8 +53,8 @@ class Channel:
 @require_http_methods(["GET", "POST"])
 def multiplex_image(request: HttpRequest, image_id: int) -> HttpResponse:
     """One image. POST: the channel names or um per pixel of an image that waits for them; a job checks and finishes it."""
-    from tissueboard.assays.completing import COMPLETE_KIND, request_completion
     from tissueboard.assays.services import open_image
+    from tissueboard.intake.multiplex_completion import COMPLETE_KIND, request_completion
     from tissueboard.jobs.selectors import open_job
 
     image = open_image(request.user, image_id)

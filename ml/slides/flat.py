@@ -19,9 +19,9 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
+from ml.multiplex.header import HeaderBroken, layout_of
 from ml.slides.findings import Finding, FindingCode, Severity, SlideError
 from ml.slides.jpeg import jpeg_size
-from ml.slides.multiplex_header import HeaderBroken, layout_of
 from ml.slides.reader import Slide, open_slide
 
 PLAUSIBLE_MPP = (0.05, 5.0)  # of a resolution tag of a TIFF, which is often a printer's default

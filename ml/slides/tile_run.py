@@ -33,6 +33,7 @@ T = TypeVar("T")
 BAD_SHARE, BAD_MOST = 0.01, 500
 LOADER_BATCH = 256
 AHEAD = 2  # blocks that are read while one is computed
+PLANNED = 2  # slides whose tiles are known before they are read
 
 
 def bad_limit(n: int) -> int:
@@ -137,9 +138,10 @@ class _Run:
         while True:
             stream = ahead(self._blocks(), AHEAD)
             try:
-                waiting = time.perf_counter()
+                waiting = None
                 for plan, start, tiles, readable, reasons in stream:
-                    waited = time.perf_counter() - waiting
+                    # Until the first block things are opened and imported: that is no speed of reading.
+                    waited = 0.0 if waiting is None else time.perf_counter() - waiting
                     yield from self._drain()
                     self._block(plan, start, tiles, readable, reasons, waited)
                     if plan.folder.complete:
@@ -180,11 +182,16 @@ class _Run:
         """In the reading thread: the tiles of all slides, laid together into blocks."""
         plans: dict[int, _Plan] = {}
         under_construction: dict[str, Any] = {}
-        for batch in tile_batches(self._sources(plans), self.out_px, LOADER_BATCH):
-            for finished in [number for number in plans if number < batch.source]:
-                del plans[finished]  # its grid would stay in memory for the whole run
-            plans[batch.source].reading = batch.reading
-            yield from _lay(plans[batch.source], batch, under_construction)
+        # A thread of its own: the loader asks for the next slide when one begins, and a tissue mask takes its time.
+        sources = ahead(self._sources(plans), PLANNED)
+        try:
+            for batch in tile_batches(sources, self.out_px, LOADER_BATCH):
+                for finished in [number for number in list(plans) if number < batch.source]:
+                    del plans[finished]  # its grid would stay in memory for the whole run
+                plans[batch.source].reading = batch.reading
+                yield from _lay(plans[batch.source], batch, under_construction)
+        finally:
+            sources.close()
 
     def _sources(self, plans: dict[int, _Plan]) -> Iterator[TileSource]:
         numbers = count()

@@ -26,7 +26,7 @@ CHANNELS, SIDE, REPEATS, TILES = 4, 4096, 3, 64
 
 
 def ours(path, target):
-    from ml.slides.multiplex import convert_multiplex
+    from ml.multiplex.convert import convert_multiplex
 
     convert_multiplex(path, target)
 
@@ -36,7 +36,7 @@ def whole(path, target):
     import tifffile
     import zarr
 
-    from ml.slides.multiplex_zarr import _create
+    from ml.multiplex.zarr_pyramid import _create
 
     level = tifffile.imread(path)
     group = zarr.open_group(str(target), mode="w-", zarr_format=3)
@@ -71,7 +71,7 @@ def equal(one, other):
 
 
 def view_tiles(folder, side):
-    from ml.slides.multiplex_zarr import Shown, render_tile
+    from ml.multiplex.zarr_pyramid import Shown, render_tile
 
     shown = [Shown(c, colour, 0, 200) for c, colour in enumerate(("4d6dff", "00d000", "ff4040", "ffd700"))]
     rng, times = np.random.default_rng(0), []

@@ -7,10 +7,10 @@ import pytest
 import tifffile
 import zarr
 
+from ml.multiplex.convert import check_multiplex, convert_multiplex
+from ml.multiplex.zarr_pyramid import Shown, halve, render_tile
 from ml.slides.check import check_slide
 from ml.slides.findings import FindingCode as Code
-from ml.slides.multiplex import check_multiplex, convert_multiplex
-from ml.slides.multiplex_zarr import Shown, halve, render_tile
 
 pytestmark = pytest.mark.realdata
 IMC = "imc/imc_testdata/20210305_NE_mockData1"

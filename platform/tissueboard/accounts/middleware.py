@@ -49,6 +49,7 @@ class ErrorMiddleware:
         if not isinstance(exception, TissueboardError):
             return None
         record_refusal(getattr(request, "user", None), exception)
-        if request.path.startswith(("/api/", "/slides/", "/assays/tiles/")) or request.headers.get("accept", "").startswith("application/json"):
+        machine = request.path.startswith(("/api/", "/slides/", "/assays/tiles/"))
+        if machine or request.headers.get("accept", "").startswith("application/json"):
             return JsonResponse(exception.as_dict(), status=exception.status)
         return render(request, "error.html", {"error": exception, "status": exception.status}, status=exception.status)

@@ -53,7 +53,7 @@ class MultiplexImage(models.Model):
     """An image of measured channels: the sealed original, and an OME-Zarr pyramid made from it once, without header texts.
 
     width, height: px of the finest level; mpp: um per px there. channels: names in the order of the planes. key: a folder in the store.
-    facts: format, names_source, signal (a dict per channel, ml.slides.multiplex_signal.Signal.facts), given (what a person stated; who).
+    facts: format, names_source, signal (a dict per channel, ml.multiplex.signal.Signal.facts), given (what a person stated; who).
     """
 
     cohort_path = "sample__patient__cohort"

@@ -21,7 +21,7 @@ from .models import MultiplexImage
 from .selectors import get_image
 
 if TYPE_CHECKING:
-    from ml.slides.multiplex_zarr import Shown
+    from ml.multiplex.zarr_pyramid import Shown
 
 SALT = "tissueboard.assays.tiles"
 PATH_SECONDS = 60
@@ -75,7 +75,7 @@ def shown_channels(values: list[str]) -> list[Shown]:
 
     No channel gives a black tile. AssayRefused BAD_CHANNELS for anything else.
     """
-    from ml.slides.multiplex_zarr import Shown
+    from ml.multiplex.zarr_pyramid import Shown
 
     if len(values) > MAX_SHOWN:
         raise _bad_channels(f"At most {MAX_SHOWN} channels are drawn at once.")

@@ -27,7 +27,7 @@ def tile(request: HttpRequest, image_id: int, token: str, level: int, col: int, 
     if request.headers.get("If-None-Match") == etag:
         response: HttpResponse = HttpResponseNotModified()
     else:
-        from ml.slides.multiplex_zarr import render_tile
+        from ml.multiplex.zarr_pyramid import render_tile
 
         try:
             response = HttpResponse(render_tile(folder, level, col, row, shown), content_type="image/jpeg")

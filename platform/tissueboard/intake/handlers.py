@@ -1,4 +1,4 @@
-"""The jobs of intake: an uploaded slide, and a waiting slide whose um per pixel a person gave."""
+"""The jobs of intake: an uploaded slide or multiplex image, and a waiting one for which a person gave what it does not say."""
 
 from __future__ import annotations
 
@@ -8,6 +8,8 @@ from typing import Any
 from django.db import Error as DatabaseError
 
 from tissueboard.accounts.models import User
+from tissueboard.assays.models import MultiplexImage
+from tissueboard.assays.selectors import get_image
 from tissueboard.errors import TissueboardError
 from tissueboard.jobs.context import Done, JobContext, OutputSpec
 from tissueboard.jobs.errors import Cancelled
@@ -17,9 +19,11 @@ from tissueboard.store import store
 
 from .errors import IntakeCode, IntakeRefused
 from .models import Import
+from .multiplex_completion import COMPLETE_KIND
+from .multiplex_import import complete_multiplex, import_multiplex
 from .selectors import get_import
 from .services import import_slide, override_mpp
-from .uploads import JOB_KIND, OVERRIDE_KIND, drop_bytes, park_import
+from .uploads import JOB_KIND, JOB_KINDS, OVERRIDE_KIND, drop_bytes, park_import
 
 
 @handler(JOB_KIND, queue="io", title="Import a slide")
@@ -86,3 +90,19 @@ def _work(ctx: JobContext, import_: Import, dry_run: bool, bring: Callable[..., 
 
 def _sender(ctx: JobContext) -> User | None:
     return User.objects.filter(pk=ctx.created_by_id).first()
+
+
+@handler(JOB_KINDS[Import.Kind.MULTIPLEX], queue="io", title="Import a multiplex image")
+def import_uploaded_multiplex(ctx: JobContext) -> Done:
+    """Imports (dry_run: checks) the image of an Import row as the person who sent it."""
+    return bring_in(ctx, import_multiplex, "image")
+
+
+@handler(COMPLETE_KIND, queue="io", title="Finish a multiplex image")
+def finish_multiplex(ctx: JobContext) -> Done:
+    """Checks a waiting image again with the channel names or um per pixel that a person gave and makes it ready."""
+    user = _sender(ctx)
+    image = get_image(user, ctx.params["image"])
+    if image.state != MultiplexImage.State.READY:  # a second delivery finds it ready
+        complete_multiplex(user, image, channels=ctx.params["channels"], mpp=ctx.params["mpp"], tick=ctx.check)
+    return Done([OutputSpec("image", facts={"image": image.pk, "state": image.state})])

@@ -24,10 +24,10 @@ def slides(tmp_path_factory):
     return [write_fine_slide(folder / f"{name}.tif", N, seed=i) for i, name in enumerate("abcd")]
 
 
-def work_of(path: Path, blocks: Path) -> SlideWork:
-    steps = np.arange(SIDE) * TILE_PX
+def work_of(path: Path, blocks: Path, side: int = SIDE) -> SlideWork:
+    steps = np.arange(side) * TILE_PX
     xy = np.stack(np.meshgrid(steps, steps), axis=-1).reshape(-1, 2).astype(np.int64)
-    return SlideWork(path.stem, TileSource(path, TileGrid(xy, float(TILE_PX), MPP, (SIDE * TILE_PX,) * 2)), blocks / path.stem)
+    return SlideWork(path.stem, TileSource(path, TileGrid(xy, float(TILE_PX), MPP, (side * TILE_PX,) * 2)), blocks / path.stem)
 
 
 def run(works, encoder=None, **more):
@@ -83,6 +83,20 @@ def test_a_slide_that_fails_does_not_stop_the_others(slides, tmp_path, monkeypat
     encoder = MeanColour()
     again = run([works[1]], encoder)["b"]
     assert again.done_before >= 90 and encoder.seen == N - again.done_before
+
+
+def test_a_slide_is_read_while_the_next_one_is_still_looked_at(slides, tmp_path):
+    large = write_fine_slide(tmp_path / "large.tif", 1600)  # more than the loader reads before it gives anything
+    first, second, third = work_of(large, tmp_path, 40), *(work_of(path, tmp_path) for path in slides[:2])
+    begun = threading.Event()
+
+    def slow():
+        assert begun.wait(30)
+        return third.source
+
+    works = [first, second, replace(third, source=slow)]
+    found = run(works, progress=lambda name, done, n: begun.set())
+    assert sorted(found) == ["a", "b", "large"] and all(isinstance(one, TilesDone) for one in found.values())
 
 
 def test_what_is_finished_is_given_without_reading(slides, tmp_path):

@@ -34,9 +34,9 @@ def here(monkeypatch):
     import json
     from contextlib import redirect_stdout
 
-    import ml.slides.multiplex_isolated as isolated
+    from ml.multiplex import isolated
+    from ml.multiplex.convert import main
     from ml.slides.isolate import ChildResult
-    from ml.slides.multiplex import main
 
     def run(arguments, seconds, memory_mb, tick=None):
         out = io.StringIO()

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from tissueboard.assays.errors import AssayCode, AssayRefused
+from tissueboard.assays.models import MultiplexImage
 from tissueboard.cohorts.access import Role, require
-from tissueboard.intake.uploads import channel_names, positive_number
 from tissueboard.jobs.models import Job, State
 from tissueboard.jobs.services import enqueue
 
-from .errors import AssayCode, AssayRefused
-from .importing import may_complete
-from .models import MultiplexImage
+from .multiplex_import import may_complete
+from .uploads import channel_names, positive_number
 
 COMPLETE_KIND = "assays.complete_multiplex"
 

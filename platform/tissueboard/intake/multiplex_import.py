@@ -17,18 +17,18 @@ from django.db import transaction
 
 from ml.slides.findings import Finding, FindingCode, SlideError
 from tissueboard.accounts.audit import record
+from tissueboard.assays.errors import AssayCode, AssayRefused
+from tissueboard.assays.models import MultiplexImage
 from tissueboard.cohorts.access import Role, require
 from tissueboard.cohorts.models import Cohort, Patient, Sample
-from tissueboard.intake.disk import as_finding, full_disk_refused
-from tissueboard.intake.errors import IntakeCode, error, info, refuse_mixing
-from tissueboard.intake.models import Import
-from tissueboard.intake.naming import Codes, codes_for
-from tissueboard.intake.sealing import checksum, seal
-from tissueboard.intake.slide_import import anonymous
 from tissueboard.store import store
 
-from .errors import AssayCode, AssayRefused
-from .models import MultiplexImage
+from .disk import as_finding, full_disk_refused
+from .errors import IntakeCode, error, info, refuse_mixing
+from .models import Import
+from .naming import Codes, codes_for
+from .sealing import checksum, seal
+from .slide_import import anonymous
 
 READY, ATTENTION, REJECTED = map(str, (MultiplexImage.State.READY, MultiplexImage.State.NEEDS_ATTENTION, MultiplexImage.State.REJECTED))
 KEPT_FACTS = ("bytes", "kind", "format", "n_channels", "names_source", "header_mpp", "signal", "signal_estimated")
@@ -162,7 +162,7 @@ def _known_technology(technology: str) -> None:
 
 def _check(path: Path, name: str, given: Given) -> MultiplexImportResult:
     """The verdict of the isolated check under the file's own name, with our rule for a stated mpp that the file contradicts."""
-    from ml.slides.multiplex_isolated import check_multiplex_isolated
+    from ml.multiplex.isolated import check_multiplex_isolated
 
     report = check_multiplex_isolated(path, given.channels, given.mpp)
     findings, state = [replace(f, file=name) for f in report.findings], report.state
@@ -245,8 +245,8 @@ def finish(
 
 def _convert(image: MultiplexImage, findings: list[Finding], given: Given, import_: Import | None, tick: Tick | None) -> list[Finding]:
     """Writes the pyramid, whole or not at all, and gives the findings with those about pixels counted over the whole image."""
-    from ml.slides.multiplex import signal_findings
-    from ml.slides.multiplex_isolated import convert_multiplex_isolated
+    from ml.multiplex.convert import signal_findings
+    from ml.multiplex.isolated import convert_multiplex_isolated
 
     MultiplexImage.objects.filter(pk=image.pk).update(state=MultiplexImage.State.BUILDING_TILES)
     if import_ is not None:

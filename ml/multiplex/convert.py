@@ -1,6 +1,6 @@
 """Multiplex images (CODEX, IMC, MIBI, Vectra ...): the intake check, and the conversion, once, to an OME-Zarr pyramid.
 
-As a command it works for ml.slides.isolate: `python -m ml.slides.multiplex check PATH JSON` or `convert PATH TARGET JSON`, where the JSON
+As a command it works for ml.slides.isolate: `python -m ml.multiplex.convert check PATH JSON` or `convert PATH TARGET JSON`, where the JSON
 holds channels and mpp; it prints one line of JSON.
 """
 
@@ -17,12 +17,12 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from ml.multiplex.files import MultiplexFile, open_multiplex
+from ml.multiplex.header import cleaned, distinct
+from ml.multiplex.signal import SATURATED_SHARE, Signal
+from ml.multiplex.zarr_pyramid import write_pyramid
 from ml.slides.check import NEEDS_ATTENTION, READY, REJECTED, SlideReport
 from ml.slides.findings import Finding, FindingCode, Severity, SlideError
-from ml.slides.multiplex_files import MultiplexFile, open_multiplex
-from ml.slides.multiplex_header import cleaned, distinct
-from ml.slides.multiplex_signal import SATURATED_SHARE, Signal
-from ml.slides.multiplex_zarr import write_pyramid
 from ml.slides.sniff import content_kind
 
 BAND_ROWS = 256
@@ -48,7 +48,7 @@ def check_multiplex(path: str | Path, channels: Sequence[str] | None = None, mpp
 
     channels: names in the order of the planes, mpp: um per pixel, as a person states them; both win over the file.
     facts (where known): bytes, kind, format, width, height (px), n_channels, channels (names as they would be kept), names_source (file,
-    given), dtype, mpp, mpp_source (header, override), header_mpp, signal (a dict per channel, ml.slides.multiplex_signal.Signal.facts),
+    given), dtype, mpp, mpp_source (header, override), header_mpp, signal (a dict per channel, ml.multiplex.signal.Signal.facts),
     signal_estimated (True: from 16 bands of rows spread over the image).
     """
     path = Path(path)

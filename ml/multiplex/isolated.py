@@ -11,14 +11,14 @@ from ml.slides.check import SlideReport
 from ml.slides.findings import FindingCode, SlideError
 from ml.slides.isolate import failure_finding, run_isolated
 
-MODULE = "ml.slides.multiplex"
+MODULE = "ml.multiplex.convert"
 
 
 def check_multiplex_isolated(
     path: str | Path, channels: Sequence[str] | None = None, mpp: float | None = None, seconds: float = 300, memory_mb: int = 4096
 ) -> SlideReport:
-    """`ml.slides.multiplex.check_multiplex` in a child process; a crash, a timeout or too much memory becomes a finding."""
-    from ml.slides.multiplex import multiplex_report
+    """`ml.multiplex.convert.check_multiplex` in a child process; a crash, a timeout or too much memory becomes a finding."""
+    from ml.multiplex.convert import multiplex_report
 
     path = Path(path).resolve()
     result = run_isolated([MODULE, "check", str(path), _asked(channels, mpp)], seconds, memory_mb)
@@ -36,7 +36,7 @@ def convert_multiplex_isolated(
     memory_mb: int = 6144,
     tick: Callable[[], None] | None = None,
 ) -> dict[str, Any]:
-    """`ml.slides.multiplex.convert_multiplex` in a child process; the facts of the image.
+    """`ml.multiplex.convert.convert_multiplex` in a child process; the facts of the image.
 
     tick: called about once a second (heartbeat); if it raises, the child is killed and the error goes on. A killed child leaves a part of
     `target`: the caller removes it. Error: SlideError with the child's own code, or PARSER_CRASHED, PARSER_TIMEOUT, PARSER_OUT_OF_MEMORY.

@@ -10,14 +10,14 @@ from multiplex_pictures import NAME, PANEL, draw, write_markers, write_ome, writ
 
 from ml.slides.findings import FindingCode
 from tissueboard.accounts.models import AccessLog
-from tissueboard.assays.completing import request_completion
 from tissueboard.assays.errors import AssayRefused
-from tissueboard.assays.importing import complete_multiplex, import_multiplex
 from tissueboard.assays.models import MultiplexImage
 from tissueboard.cohorts.models import Patient
 from tissueboard.errors import NotVisible, RoleMissing
 from tissueboard.intake.errors import IntakeRefused
 from tissueboard.intake.models import Import
+from tissueboard.intake.multiplex_completion import request_completion
+from tissueboard.intake.multiplex_import import complete_multiplex, import_multiplex
 from tissueboard.intake.services import confirm_import, receive_upload
 from tissueboard.jobs.models import Job
 from tissueboard.store import checksum, store
@@ -133,7 +133,7 @@ def test_a_dry_run_writes_nothing(people, ome, store_folder):
 
 
 def test_a_conversion_that_fails_leaves_an_image_that_waits(people, ome, monkeypatch):
-    import ml.slides.multiplex_isolated as isolated
+    from ml.multiplex import isolated
 
     whole = isolated.run_isolated
 
@@ -185,7 +185,7 @@ def test_a_full_disk_is_said_and_the_image_tried_again(people, ome, monkeypatch,
         with pytest.raises(IntakeRefused) as refused:
             import_multiplex(people.contributor, people.lung.cohort, ome)
         assert (refused.value.code, refused.value.status) == ("DISK_FULL", 507) and not MultiplexImage.objects.exists()
-    for place in ("ml.slides.multiplex.write_pyramid", "tissueboard.assays.importing.store.save"):
+    for place in ("ml.multiplex.convert.write_pyramid", "tissueboard.intake.multiplex_import.store.save"):
         with monkeypatch.context() as patch:
             patch.setattr(place, full)
             result = import_multiplex(people.contributor, people.lung.cohort, ome)

@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.multiplex.signal import Signal
 from ml.slides.findings import FindingCode, SlideError
-from ml.slides.multiplex_signal import Signal
 
 FORMAT = "tissueboard-multiplex/1"
 TILE = 256

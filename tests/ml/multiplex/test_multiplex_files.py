@@ -7,10 +7,10 @@ import pytest
 import tifffile
 from multiplex_pictures import NAME, PANEL, draw, write_markers, write_ome, write_qptiff, zipped
 
+from ml.multiplex.convert import check_multiplex
+from ml.multiplex.files import open_multiplex, without_common_start
 from ml.slides.findings import FindingCode as Code
 from ml.slides.findings import SlideError
-from ml.slides.multiplex import check_multiplex
-from ml.slides.multiplex_files import open_multiplex, without_common_start
 
 
 def planes_of(path):

@@ -5,11 +5,11 @@ import pytest
 import tifffile
 from multiplex_pictures import draw, write_ome
 
+from ml.multiplex.convert import check_multiplex
+from ml.multiplex.header import distinct, named
+from ml.multiplex.isolated import check_multiplex_isolated
 from ml.slides.findings import FindingCode as Code
 from ml.slides.isolate import ChildResult
-from ml.slides.multiplex import check_multiplex
-from ml.slides.multiplex_header import distinct, named
-from ml.slides.multiplex_isolated import check_multiplex_isolated
 
 
 def test_a_sound_image_is_ready_with_its_facts(tmp_path):
@@ -24,7 +24,7 @@ def test_a_sound_image_is_ready_with_its_facts(tmp_path):
 def test_the_child_says_the_same(tmp_path, monkeypatch):
     path = write_ome(tmp_path / "a.ome.tif", draw(), names=None)
     assert check_multiplex_isolated(path, ["a", "b", "c"], 0.7).to_dict() == check_multiplex(path, ["a", "b", "c"], 0.7).to_dict()
-    monkeypatch.setattr("ml.slides.multiplex_isolated.run_isolated", lambda *args: ChildResult("crash", None, "SIGSEGV"))
+    monkeypatch.setattr("ml.multiplex.isolated.run_isolated", lambda *args: ChildResult("crash", None, "SIGSEGV"))
     assert check_multiplex_isolated(path).codes == {Code.PARSER_CRASHED}
 
 

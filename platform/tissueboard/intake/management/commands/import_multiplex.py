@@ -7,12 +7,12 @@ from typing import Any
 
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 
-from tissueboard.assays.importing import MultiplexImportResult, import_multiplex
 from tissueboard.assays.models import MultiplexImage
 from tissueboard.cohorts.models import Cohort
 from tissueboard.errors import TissueboardError
 from tissueboard.intake.errors import IntakeCode, error
 from tissueboard.intake.management.commands.import_slides import positive
+from tissueboard.intake.multiplex_import import MultiplexImportResult, import_multiplex
 from tissueboard.intake.people import cohort_for_command, user_for_command
 from tissueboard.intake.uploads import channel_names
 

@@ -19,9 +19,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.multiplex.header import MAX_PLANES, HeaderBroken, Layout, cleaned, layout_of, plain
 from ml.slides.archives import archive_findings
 from ml.slides.findings import Finding, FindingCode, Severity, SlideError
-from ml.slides.multiplex_header import MAX_PLANES, HeaderBroken, Layout, cleaned, layout_of, plain
 from ml.slides.sniff import content_kind
 
 logging.getLogger("tifffile").setLevel(logging.CRITICAL)

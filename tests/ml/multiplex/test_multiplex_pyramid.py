@@ -12,13 +12,13 @@ from hypothesis import strategies as st
 from multiplex_pictures import NAME, PANEL, draw, write_markers, write_ome, write_qptiff
 from PIL import Image
 
-from ml.slides import multiplex_zarr
+from ml.multiplex import zarr_pyramid
+from ml.multiplex.convert import convert_multiplex
+from ml.multiplex.isolated import convert_multiplex_isolated
+from ml.multiplex.signal import Signal
+from ml.multiplex.zarr_pyramid import OpenImage, Shown, halve, level_shapes, render_tile, write_pyramid
 from ml.slides.findings import FindingCode as Code
 from ml.slides.findings import SlideError
-from ml.slides.multiplex import convert_multiplex
-from ml.slides.multiplex_isolated import convert_multiplex_isolated
-from ml.slides.multiplex_signal import Signal
-from ml.slides.multiplex_zarr import OpenImage, Shown, halve, level_shapes, render_tile, write_pyramid
 
 
 @pytest.fixture(scope="module")
@@ -121,7 +121,7 @@ def test_a_rare_marker_is_drawn_up_to_its_maximum():
 
 
 def test_the_memory_does_not_grow_with_the_height(tmp_path, monkeypatch):
-    monkeypatch.setattr(multiplex_zarr, "SHARD", 256)
+    monkeypatch.setattr(zarr_pyramid, "SHARD", 256)
     peaks = {}
     for height in (512, 4096):
         path = write_ome(tmp_path / f"{height}.ome.tif", np.tile(draw(1, 64, 512), (2, height // 64, 1)), names=("a", "b"), tile=(128, 128))
