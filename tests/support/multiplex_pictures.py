@@ -111,7 +111,7 @@ def image_of(sample: Any, state: str = "ready") -> Any:
 
 def small_pyramid() -> tuple[str, list[dict[str, Any]]]:
     """(key in the store, facts of the channels) of a pyramid of `draw()`, written where it is not there yet."""
-    from ml.slides.multiplex_zarr import OpenImage, write_pyramid
+    from ml.multiplex.zarr_pyramid import OpenImage, write_pyramid
     from tissueboard.store import store
 
     key, picture = "small/multiplex.zarr", draw()

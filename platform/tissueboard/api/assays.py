@@ -10,11 +10,11 @@ from rest_framework import serializers
 from rest_framework.request import Request
 from rest_framework.response import Response
 
-from tissueboard.assays.completing import request_completion
 from tissueboard.assays.models import MultiplexImage
 from tissueboard.assays.selectors import get_image, images_for
 from tissueboard.assays.services import open_image, tile_token
 from tissueboard.cohorts.selectors import cohort_named
+from tissueboard.intake.multiplex_completion import request_completion
 
 from .base import Address, ListAddress
 from .fields import CohortBrief, CohortRef, ErrorSerializer, FindingSerializer, PatientBrief, SampleBrief, one_of
