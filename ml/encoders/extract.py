@@ -199,6 +199,7 @@ def _there(name: str, target: Path, recipe: str, tile_um: float) -> Extraction |
 def _source(path: Path, encoder: TileEncoder, tiling: _Tiling, out: Path) -> TileSource:
     """Opens a slide and lays its grid, when its turn comes. SlideError also where the disk will not hold its features."""
     with open_slide(path, mpp=tiling.mpp) as slide:
+        slide.check_mpp(tiling.tile_um / encoder.input_px)  # before the mask, which of a slide of 1 mm per px would be gigapixels
         grid = tile_grid(tissue_mask(slide), slide, tiling.tile_um, tiling.step_um, tiling.min_tissue)
     check_disk(out, working_bytes(len(grid), encoder.dim))
     return TileSource(path, grid, tiling.mpp)

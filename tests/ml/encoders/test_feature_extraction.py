@@ -12,6 +12,7 @@ from fine_slides import MPP, TILE_PX, MeanColour, write_fine_slide
 
 from ml.encoders import extract as extraction
 from ml.encoders.extract import Extraction, Failed, extract, extract_slides, main
+from ml.simulate.write import write_pyramid
 from ml.slides.blocks import BlockFolder
 from ml.slides.estimate import bag_bytes, check_disk, told, working_bytes
 from ml.slides.features import check_bag, read_bag
@@ -206,11 +207,13 @@ def test_many_slides_and_one_bad_among_them(slide, tmp_path):
     second = write_fine_slide(tmp_path / "slides" / "LU-2.tif", 500, seed=2)
     broken = tmp_path / "slides" / "broken.svs"
     broken.write_bytes(second.read_bytes()[:3000])
-    paths = [slide, broken, second, tmp_path / "absent.svs", tmp_path / "slides" / "LU-1.tif"]
-    paths[-1].write_bytes(second.read_bytes())
+    coarse = write_pyramid(tmp_path / "slides" / "coarse.tif", np.full((300, 300, 3), 120, np.uint8), 353.0)
+    paths = [slide, broken, second, tmp_path / "absent.svs", tmp_path / "slides" / "LU-1.tif", coarse]
+    paths[4].write_bytes(second.read_bytes())
     encoder = MeanColour()
     first = {f.name + type(f).__name__: f for f in extract_slides(paths, encoder, tmp_path / "out")}
-    assert sorted(first) == ["LU-1Extraction", "LU-1Failed", "LU-2Extraction", "absentFailed", "brokenFailed"]
+    assert sorted(first) == ["LU-1Extraction", "LU-1Failed", "LU-2Extraction", "absentFailed", "brokenFailed", "coarseFailed"]
+    assert first["coarseFailed"].error.code == FindingCode.LEVEL_TOO_LOW
     assert first["LU-1Failed"].error.code == FindingCode.SLIDE_NAMED_TWICE
     assert first["absentFailed"].error.code == FindingCode.FILE_MISSING
     assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["LU-1.h5", "LU-2.h5"]
