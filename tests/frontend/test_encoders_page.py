@@ -23,7 +23,7 @@ def page(people, words, person="viewer", **query):
 def test_figures_terms_and_what_pretraining_saw(people, words, folder):
     text = page(people, words)
     assert "UNI, ViT-L/16 uni" in text and "1024 128 µm 224 px, 0.57 µm/px CC-BY-NC-ND-4.0 non-commercial terms to accept" in text
-    assert "Saw GTEx. Not TCGA, CPTAC, PAIP." in text
+    assert "Saw GTEx. Not TCGA, CPTAC, PAIP. Unknown: all others." in text
     assert "Saw TCGA, CPTAC, GTEx." in text, "Phikon-v2"
     assert "No patient was seen." in text and "never called external" in text
     assert "not all verified" in text
