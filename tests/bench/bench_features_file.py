@@ -18,6 +18,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 import h5py
 import numpy as np
+from table import table_row
 
 from ml.slides.features import read_bag, read_rows, write_bag
 from ml.types import FeatureBag, TileGrid
@@ -76,10 +77,22 @@ def main():
         print(
             f"full read: (1, D) {slow * 1e3:.0f} ms, ours read as TRIDENT's {plain * 1e3:.0f} ms, ratio {slow / plain:.1f}x; equal: {same}"
         )
+        equal = f"equal: {same}"
+        table_row(
+            "feature file: full read",
+            "h5 chunked (1, D)",
+            f"{slow * 1e3:.0f} ms",
+            f"{plain * 1e3:.0f} ms",
+            f"{slow / plain:.1f}x",
+            ">= 6x",
+            equal,
+        )
         print(f"  read_bag, which also looks for NaN, {checked * 1e3:.0f} ms, ratio {slow / checked:.1f}x")
         (slow, quick), (a, b) = fastest([lambda: theirs_rows(theirs, rows), lambda: read_rows(ours, rows)])
         same = np.array_equal(a, b)
         print(f"{ROWS} random rows: (1, D) {slow * 1e3:.0f} ms, read_rows {quick * 1e3:.1f} ms, ratio {slow / quick:.1f}x; equal: {same}")
+        name, equal = f"feature file: {ROWS} random rows", f"equal: {same}"
+        table_row(name, "h5 chunked (1, D)", f"{slow * 1e3:.0f} ms", f"{quick * 1e3:.1f} ms", f"{slow / quick:.0f}x", ">= 10x", equal)
         print(f"size: (1, D) {theirs.stat().st_size / 1e6:.1f} MB, ours {ours.stat().st_size / 1e6:.1f} MB")
 
 

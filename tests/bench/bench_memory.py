@@ -19,6 +19,7 @@ sys.path[:0] = [str(ROOT), str(ROOT / "tests" / "support")]
 import numpy as np
 import psutil
 from fine_slides import MeanColour, write_fine_slide
+from table import table_row
 
 from ml.encoders.extract import Extraction, extract_slides
 
@@ -49,6 +50,8 @@ def main():
     print(f"{len(curve)} slides, {tiles} tiles in one process; resident MB after slide 1, 10, 50, 100:")
     print("  " + ", ".join(f"{curve[i]:.0f}" for i in (0, 9, 49, len(curve) - 1)))
     print(f"after the first {WARM}: least {settled.min():.0f}, most {settled.max():.0f}, slope {slope * 1000:+.0f} kB per slide")
+    span = f"{settled.min():.0f}-{settled.max():.0f} MB, {slope * 1000:+.0f} kB per slide"
+    table_row("memory over 100 slides, one process", "-", "-", span, "-", "flat", "docs/results/memory.csv")
     print(f"Written: {RESULT.relative_to(ROOT)}")
 
 

@@ -24,6 +24,7 @@ for folder in (ROOT, ROOT / "platform", Path(__file__).resolve().parent):
 
 import numpy as np
 from PIL import Image
+from table import table_row
 
 ROUNDS = 12
 SLIDE = "wsi/cmu-1-small-region.svs"
@@ -123,7 +124,7 @@ def direct(path: str) -> bytes:
     return body
 
 
-def measure(title: str, get, pairs) -> None:
+def measure(title: str, get, pairs) -> tuple[float, float, float]:
     """Medians of all three, asked in turn; the first round warms every cache up and is not counted."""
     times: dict[str, list[float]] = {"bare": [], "ours": [], "generator": []}
     for round_number in range(ROUNDS + 1):
@@ -138,6 +139,7 @@ def measure(title: str, get, pairs) -> None:
         f"{title}: bare reply {bare:.3f} ms p50, our tile {ours:.3f} ms p50 = {ours / bare:.2f}x the bare reply (aim <= 1.7x); "
         f"openslide.deepzoom view {generator:.2f} ms p50 = {generator / ours:.1f}x ours; n = {len(times['ours'])}"
     )
+    return bare, ours, generator
 
 
 @contextmanager
@@ -182,7 +184,7 @@ def gunicorn():
         process.wait()
 
 
-def same_pixels(pairs, path: Path) -> None:
+def same_pixels(pairs, path: Path) -> int:
     import openslide
 
     from ml.slides.view_tiles import stored_tiles
@@ -200,15 +202,29 @@ def same_pixels(pairs, path: Path) -> None:
     print(f"equality: {len(pairs)} tiles of the three finest levels beside OpenSlide's regions, largest difference {largest} grey levels")
     if largest:
         raise SystemExit("The tiles do not show OpenSlide's pixels.")
+    return largest
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="bench-view-") as folder, site(Path(folder)) as (tiles, path):
         pairs = addresses(tiles, path)
-        measure("one process", direct, pairs)
+        alone = measure("one process", direct, pairs)
         with gunicorn() as get:
-            measure("gunicorn", get, pairs)
-        same_pixels(pairs, path)
+            served = measure("gunicorn", get, pairs)
+        differ = f"pixel difference {same_pixels(pairs, path)}"
+        for name, (bare, ours, generator) in (("one process", alone), ("gunicorn", served)):
+            table_row(
+                f"view tile over HTTP, {name}", "bare reply", f"{bare:.2f} ms", f"{ours:.2f} ms", f"{ours / bare:.2f}x", "<= 1.7x", differ
+            )
+            table_row(
+                f"the same, {name}",
+                "OpenSlide DeepZoom view",
+                f"{generator:.2f} ms",
+                f"{ours:.2f} ms",
+                f"{generator / ours:.1f}x",
+                "-",
+                differ,
+            )
 
 
 if __name__ == "__main__":

@@ -1,4 +1,7 @@
-"""Runs every bench_*.py of this folder, one after the other, and writes what they print to docs/results/bench.md."""
+"""Runs every bench_*.py of this folder, one after the other, and writes what they print to docs/results/bench.md and slides.md.
+
+With names (`run_all.py slide_tiles memory`) only those run, and nothing is written.
+"""
 
 import os
 import platform
@@ -8,10 +11,20 @@ from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
 REPORT = HERE.parents[1] / "docs" / "results" / "bench.md"
+SLIDES = REPORT.with_name("slides.md")
 HEAD = """# Benchmarks
 
 Written by `make bench`: our path beside the tool that one would otherwise take, same data, same threads, results checked equal in the
 same run. A figure counts as a ratio on one machine: {machine}.
+"""
+
+SLIDES_HEAD = """# Slides: from file to vector, measured
+
+Written by `make bench`: the rows that the benches print, in one run on one machine: {machine}. One thread each unless a row says otherwise;
+the equality in the last column was checked in the same run, on the same data. Longer output of each bench: bench.md.
+
+| hot path | beside | theirs | ours | ratio | aim | equality |
+| --- | --- | --- | --- | --- | --- | --- |
 """
 
 
@@ -23,17 +36,27 @@ def machine() -> str:
 
 
 def main() -> int:
-    parts, failed = [HEAD.format(machine=machine())], []
+    parts, rows, failed = [HEAD.format(machine=machine())], [], []
+    wanted = sys.argv[1:]
     for script in sorted(HERE.glob("bench_*.py")):
+        if wanted and script.stem.removeprefix("bench_") not in wanted:
+            continue
         print(f"--- {script.name}", flush=True)
         done = subprocess.run([sys.executable, str(script)], stdout=subprocess.PIPE, text=True, check=False)
         print(done.stdout, flush=True)
         if done.returncode:
             failed.append(script.name)
+        lines = done.stdout.splitlines()
+        rows += [line for line in lines if line.startswith("| ")]
+        told = "\n".join(line for line in lines if not line.startswith("| "))
         note = "" if done.returncode == 0 else f"\nEnded with exit code {done.returncode}: the figures above are incomplete.\n"
-        parts.append(f"## {script.stem.removeprefix('bench_').replace('_', ' ')}\n\n```\n{done.stdout.rstrip()}\n```\n{note}")
+        parts.append(f"## {script.stem.removeprefix('bench_').replace('_', ' ')}\n\n```\n{told.rstrip()}\n```\n{note}")
     REPORT.parent.mkdir(parents=True, exist_ok=True)
+    if wanted:
+        print("\n".join(rows))
+        return 1 if failed else 0
     REPORT.write_text("\n".join(parts))
+    SLIDES.write_text(SLIDES_HEAD.format(machine=machine()) + "\n".join(rows) + "\n")
     print(f"Written: {REPORT.relative_to(HERE.parents[1])}")
     if failed:
         print(f"Failed: {', '.join(failed)}", file=sys.stderr)
