@@ -181,7 +181,11 @@ def _features(found: Any, notes: Notes) -> list[Any]:
 
 
 def _names_the_earth(crs: Any) -> bool:
-    return crs is not None and any(word in json.dumps(crs).upper() for word in ("EPSG", "CRS84", "WGS"))
+    try:
+        told = json.dumps(crs).upper()
+    except RecursionError:  # whatever is nested that deep names nothing
+        return False
+    return any(word in told for word in ("EPSG", "CRS84", "WGS"))
 
 
 def _whole_file(regions: list[Region], features: list[Any], notes: Notes, size: tuple[int, int] | None) -> None:

@@ -16,7 +16,7 @@ from ml.slides.geojson import read_geojson, read_own, write_geojson
 from ml.slides.isolate import failure_finding, run_isolated
 from ml.slides.regions import Region
 
-SMALL = 256 << 10  # bytes; no text of this size takes much to read
+SMALL = 16 << 10  # bytes; no text of this size takes much to read, whatever its outlines have to be mended
 SECONDS, MEMORY_MB = 60.0, 2048
 
 

@@ -25,6 +25,9 @@ MAX_TEXT = 200
 MAX_METADATA = 2000
 LARGEST_PX0 = 1e8
 MAX_MEASUREMENTS = 200
+# Mending takes time with the square of the crossings: 500 points strewn about, five kilobytes, would hold a server for a minute.
+MAX_CROSSINGS = 1000
+EDGES_AT_A_TIME = 64
 # Before 0.4 QuPath kept the type of an object where the id belongs.
 OLD_TYPES = {
     "PathAnnotationObject": "annotation",
@@ -51,6 +54,7 @@ class RegionCode(StrEnum):
     GEOMETRY_COLLECTION = "GEOMETRY_COLLECTION"
     COORDINATES_INVALID = "COORDINATES_INVALID"
     SELF_INTERSECTION = "SELF_INTERSECTION"
+    TANGLED = "TANGLED"
     NO_AREA = "NO_AREA"
     OUTSIDE_SLIDE = "OUTSIDE_SLIDE"
     CUT_AT_EDGE = "CUT_AT_EDGE"
@@ -125,6 +129,8 @@ def _geometry(found: dict[str, Any], notes: Notes) -> BaseGeometry:
     if made.is_empty:
         raise Refused(RegionCode.COORDINATES_INVALID, "The outline has no points.", "Remove it in QuPath.")
     if kind in AREAS and not made.is_valid:
+        if _crossings(made) > MAX_CROSSINGS:
+            raise Refused(RegionCode.TANGLED, f"The outline crosses itself more than {MAX_CROSSINGS:,} times.", "Draw it again.")
         area, made = made.area, repaired(made)
         if made.is_empty:
             raise Refused(RegionCode.NO_AREA, "The outline encloses no area.", "Remove it in QuPath, or draw it again.")
@@ -135,6 +141,19 @@ def _geometry(found: dict[str, Any], notes: Notes) -> BaseGeometry:
             "Check it in the viewer, or draw it again.",
         )
     return made
+
+
+def _crossings(area: BaseGeometry) -> int:
+    """How often the edges of an area cross each other; the count ends soon after MAX_CROSSINGS."""
+    rings = [ring for polygon in shapely.get_parts(area) for ring in (polygon.exterior, *polygon.interiors)]
+    points = [shapely.get_coordinates(ring) for ring in rings]
+    edges = shapely.linestrings(np.concatenate([np.stack([xy[:-1], xy[1:]], axis=1) for xy in points]))
+    tree, found = shapely.STRtree(edges), 0
+    for start in range(0, len(edges), EDGES_AT_A_TIME):
+        found += tree.query(edges[start : start + EDGES_AT_A_TIME], predicate="crosses").shape[1]
+        if found > 2 * MAX_CROSSINGS:  # each is found from both of its edges
+            break
+    return found // 2
 
 
 def _points(found: Any, least: int) -> NDArray[np.float64]:

@@ -127,14 +127,32 @@ def checked_geometry(geometry: Any, slide: Slide) -> tuple[Any, list[str]]:
     from ml.slides.geojson_feature import Notes, Refused, read_feature
 
     notes = Notes(file="")
+    if _positions(geometry.get("coordinates") if isinstance(geometry, dict) else None) > MAX_POINTS_DRAWN:
+        raise _too_many_points()
     try:
         read = read_feature({"type": "Feature", "geometry": geometry}, notes, (slide.width, slide.height), (0.0, 0.0))
     except Refused as reason:
         raise TissueboardError(reason.code, reason.sentence, "Draw it again on the slide.", where="geometry") from None
-    if measures(read.geometry)[1] > MAX_POINTS_DRAWN:
-        sentence = f"The outline has more than {MAX_POINTS_DRAWN:,} points."
-        raise TissueboardError("TOO_MANY_VERTICES", sentence, "Draw it with fewer points.", where="geometry")
+    if measures(read.geometry)[1] > MAX_POINTS_DRAWN:  # mending and cutting add some
+        raise _too_many_points()
     return read.geometry, [finding.sentence for finding in notes.found]
+
+
+def _positions(coordinates: Any) -> int:
+    """Positions in nested lists of GeoJSON, before anything is made of them."""
+    n, rest = 0, [coordinates]
+    while rest:
+        found = rest.pop()
+        if isinstance(found, list) and any(isinstance(one, list) for one in found):
+            rest += found
+        else:
+            n += 1
+    return n
+
+
+def _too_many_points() -> TissueboardError:
+    sentence = f"The outline has more than {MAX_POINTS_DRAWN:,} points."
+    return TissueboardError("TOO_MANY_VERTICES", sentence, "Draw it with fewer points.", where="geometry")
 
 
 def measures(geometry: Any) -> tuple[dict[str, Any], int, float]:

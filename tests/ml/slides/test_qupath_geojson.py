@@ -108,6 +108,20 @@ def test_an_outline_that_crosses_itself_is_repaired_over_the_same_ground():
     assert RegionCode.SELF_INTERSECTION in codes(findings, Severity.WARNING)
 
 
+def test_an_outline_that_crosses_itself_thousands_of_times_is_refused_instead_of_mended():
+    turn = 2 * math.pi * 49 / 99  # every edge crosses nearly every other one
+    star = [[999 + 700 * math.cos(i * turn), 799 + 700 * math.sin(i * turn)] for i in range(100)]
+    regions, findings = read_geojson(collection(polygon([star]), polygon([ring(10, 10, 50, 50)])), SIZE)
+    assert codes(findings) == [RegionCode.TANGLED] and findings[0].where == "feature 0"
+    assert [r.geometry.area for r in regions] == [40 * 40]
+
+
+@pytest.mark.parametrize("depth", range(960, 1000))
+def test_a_coordinate_system_nested_as_deep_as_json_can_be_read_raises_nothing(depth):
+    nested = "[" * depth + "]" * depth
+    read_geojson(f'{{"type": "FeatureCollection", "crs": {nested}, "features": []}}'.encode(), SIZE)
+
+
 def test_a_region_over_the_edge_is_cut_there():
     (region,), findings = read_geojson(collection([polygon([ring(1900, 1500, 400, 400)])]), SIZE)
     assert region.geometry.equals(box(1900, 1500, 2000, 1600))
