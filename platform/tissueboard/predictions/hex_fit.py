@@ -11,6 +11,7 @@ from tissueboard.jobs.errors import JobRefused
 from tissueboard.model_registry.models import ModelVersion
 from tissueboard.model_registry.services import MEMBERSHIP_SALT, NewVersion, register
 from tissueboard.slides.models import Slide
+from tissueboard.slides.tiling import open_working
 from tissueboard.store import store
 
 LEAST_PATIENTS = 4
@@ -106,11 +107,10 @@ class _Tiles:
         }
 
     def read(self, input_px: int) -> None:
-        """Reads all tiles at input_px: images (n, S, S, 3) uint8, labels (n, P) float32."""
+        """Reads all tiles at input_px: images (n, S, S, 3) uint8, labels (n, P) float32. Errors: those of `open_working`."""
         import numpy as np
         import pandas as pd
 
-        from ml.slides.reader import open_slide
         from ml.types import TileGrid
 
         images: list[Any] = []
@@ -121,7 +121,7 @@ class _Tiles:
         for i, assay in enumerate(self.assays):
             self.ctx.progress(0.15 * i / len(self.assays), f"reading slide {i + 1} of {len(self.assays)}")
             table = pd.read_parquet(store.path(assay.key))
-            with open_slide(store.path(assay.slide.working_key), mpp=assay.slide.mpp) as slide:
+            with open_working(assay.slide) as slide:
                 grid = TileGrid(table[["x", "y"]].to_numpy("int64"), self.tile_um / slide.need_mpp(), slide.need_mpp(), slide.size)
                 images.append(slide.tile_array(grid, input_px))
                 self.xy_um.append(grid.xy * slide.need_mpp())
