@@ -34,8 +34,8 @@ from tissueboard.slides.models import Slide
 from tissueboard.slides.tiling import input_key
 from tissueboard.store import checksum, store
 
-from .feature_jobs import publish_bag
 from .models import Prediction
+from .publishing import publish_output
 from .sources import Source, load_source
 
 if TYPE_CHECKING:
@@ -136,7 +136,7 @@ def publish_imported(ctx: JobContext) -> Done:
             raise JobRefused(
                 "ALREADY_IMPORTED", f"{source.slide.name} has other imported features by now.", "Look at them before you decide."
             )
-        publish_bag(source, ctx.job_id, fields)
+        publish_output(source, Prediction.Kind.FEATURE_BAG, {"job_id": ctx.job_id, **fields})
 
     return Done([OutputSpec(Prediction.Kind.FEATURE_BAG, params["key"], {"sha256": params["sha256"], **params["facts"]})], publish)
 

@@ -9,7 +9,6 @@ from statistics import median
 from typing import TYPE_CHECKING, Any
 
 from django.conf import settings
-from django.db import transaction
 
 from ml.slides.blocks import BlockFolder
 from ml.slides.estimate import Estimate, bag_bytes, check_disk
@@ -21,7 +20,8 @@ from tissueboard.slides.tiling import grid_of, open_working
 from tissueboard.store import checksum, store
 
 from .models import Prediction
-from .sources import Source, load_source, no_tissue, refusals, telling
+from .publishing import publish_output
+from .sources import load_source, no_tissue, refusals, telling
 
 if TYPE_CHECKING:
     from ml.encoders.extract import Extraction
@@ -67,18 +67,7 @@ def make_features(ctx: JobContext) -> Done:
     facts = facts_of(found)
     fields = {"inputs": source.inputs(), "code_version": ctx.code_version, "facts": facts, "key": key, "sha256": sha256}
     output = OutputSpec(Prediction.Kind.FEATURE_BAG, key, {"sha256": sha256, **facts})
-    return Done([output], lambda: publish_bag(source, ctx.job_id, fields))
-
-
-def publish_bag(source: Source, job_id: int, fields: dict[str, Any]) -> Prediction:
-    """Makes a bag the one of its slide and version; the file that it replaces goes when that is certain."""
-    where = {"slide": source.slide, "kind": Prediction.Kind.FEATURE_BAG, "version": source.version}
-    older = Prediction.objects.filter(**where).values_list("key", flat=True).first()
-    defaults = {"patient": source.slide.sample.patient, "job_id": job_id, **fields}
-    prediction, _ = Prediction.objects.update_or_create(**where, defaults=defaults)
-    if older and older != prediction.key:
-        transaction.on_commit(lambda: store.delete(older))
-    return prediction
+    return Done([output], lambda: publish_output(source, Prediction.Kind.FEATURE_BAG, {"job_id": ctx.job_id, **fields}))
 
 
 def facts_of(found: Extraction) -> dict[str, Any]:

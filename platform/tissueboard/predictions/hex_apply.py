@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Any
 from tissueboard.jobs.context import Done, JobContext, OutputSpec
 from tissueboard.model_registry.services import choose_fold, weights_path
 from tissueboard.slides.tiling import grid_of, open_working
-from tissueboard.store import store
+from tissueboard.store import checksum, store
 
 from .models import Prediction
+from .publishing import publish_output
 from .sources import Source, load_source, no_tissue, refusals, skipped_facts, telling
 
 if TYPE_CHECKING:
@@ -35,7 +36,6 @@ def apply_hex(ctx: JobContext) -> Done:
 
     def publish() -> None:
         common = {
-            "patient": source.slide.sample.patient,
             "job_id": ctx.job_id,
             "fold": fold_of.choice.fold,
             "in_sample": fold_of.choice.in_sample,
@@ -46,9 +46,7 @@ def apply_hex(ctx: JobContext) -> Done:
             (Prediction.Kind.FEATURE_BAG, bag_key, bag_sha, {**bag_facts, **left_out}),
             (Prediction.Kind.VIRTUAL_MAP, map_key, map_sha, {**map_facts, **left_out}),
         ):
-            Prediction.objects.update_or_create(
-                slide=source.slide, kind=kind, version=source.version, defaults={**common, "key": key, "sha256": sha, "facts": facts}
-            )
+            publish_output(source, kind, {**common, "key": key, "sha256": sha, "facts": facts})
 
     outputs = [OutputSpec("feature bag", bag_key, {"sha256": bag_sha}), OutputSpec("virtual map", map_key, {"sha256": map_sha})]
     return Done(outputs, publish)
@@ -134,7 +132,7 @@ def _save_bag(source: Source, grid: Any, arrays: dict[str, Any]) -> tuple[str, s
     with h5py.File(temp, "a") as file:
         file.create_dataset(MORPHOLOGY, data=arrays[MORPHOLOGY].astype("float32"))
         file.create_dataset("values", data=arrays["values"])
-    key = f"slides/{source.slide.pk}/bag-{source.version.pk}.h5"
+    key = f"slides/{source.slide.pk}/bag-{source.version.pk}-{checksum(temp)[:12]}.h5"
     return key, store.save(temp, key)
 
 
@@ -148,7 +146,7 @@ def _save_map(source: Source, grid: Any, arrays: dict[str, Any]) -> tuple[str, s
     virtual = to_map(arrays["values"], grid, source.version.panel, arrays["out_of_range"], effective_resolution_um=resolution)
     temp = store.new_temp(".zarr")
     write_map(temp, virtual, mpp=grid.mpp)
-    key = f"slides/{source.slide.pk}/map-{source.version.pk}.ome.zarr"
+    key = f"slides/{source.slide.pk}/map-{source.version.pk}-{checksum(temp)[:12]}.ome.zarr"
     sha = store.save(temp, key)
     far = arrays["out_of_range"]
     facts = {

@@ -1,5 +1,6 @@
 """The virtual protein map is made in blocks too: a second attempt goes on inside the slide, and the numbers are those of one pass."""
 
+import errno
 import os
 
 import h5py
@@ -14,8 +15,9 @@ from tissueboard.model_registry.models import ModelVersion
 from tissueboard.model_registry.services import weights_path
 from tissueboard.predictions.maps import load_map
 from tissueboard.predictions.models import Prediction
+from tissueboard.slides.regions import draw_region
 from tissueboard.slides.tiling import grid_of, input_key, open_working
-from tissueboard.store import store
+from tissueboard.store import checksum, store
 
 pytestmark = pytest.mark.django_db
 MARKERS = ("CD8", "CD68")
@@ -115,3 +117,28 @@ def test_a_second_attempt_goes_on_inside_the_slide(ask, people, version, monkeyp
     whole, _ = outputs(slide, version)
     for name, array in whole.items():
         np.testing.assert_array_equal(resumed[name], array)
+
+
+def test_a_later_job_that_ends_before_its_outputs_are_published_leaves_those_before_as_they_are(
+    ask, people, version, monkeypatch, django_capture_on_commit_callbacks
+):
+    slide = people.lung.slide
+    assert ask(slide).state == State.SUCCEEDED
+    before = dict(Prediction.objects.filter(version=version).values_list("key", "sha256"))
+    side = min(slide.width, slide.height) / 2
+    corner = {"type": "Polygon", "coordinates": [[[0, 0], [side, 0], [side, side], [0, side], [0, 0]]]}
+    draw_region(people.contributor, slide, geometry=corner, role="exclude")
+
+    def full(*args):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr("tissueboard.predictions.hex_apply._save_map", full)
+    assert ask(slide).state != State.SUCCEEDED
+    assert {key: checksum(store.path(key)) for key in before} == before
+
+    monkeypatch.undo()
+    with django_capture_on_commit_callbacks(execute=True):
+        assert ask(slide).state == State.SUCCEEDED
+    after = dict(Prediction.objects.filter(version=version).values_list("key", "sha256"))
+    assert {key: checksum(store.path(key)) for key in after} == after and not set(before) & set(after)
+    assert not any(store.exists(key) for key in before), "what was replaced does not fill the disk"
