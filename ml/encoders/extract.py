@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -108,7 +109,8 @@ def extract(
     progress: Callable[[str, int, int], object] = lambda name, done, n: None,
     limit: Callable[[int], int] = bad_limit,
 ) -> Extraction:
-    """The bag of one slide. blocks: a folder that survives a crash; calling again with it goes on, and it is removed at the end.
+    """The bag of one slide. blocks: a folder that survives a crash; calling again with it goes on. It stays: whoever called removes it when
+    the bag is where it belongs, so that a kill before that costs no tile.
 
     inputs: what makes the slide another (its checksum), and the code's version. facts: attributes of the file. progress: name, tiles done,
     tiles. Errors: SlideError TOO_MANY_BAD_TILES, DISK_FULL, NO_TISSUE, BLOCK_DAMAGED, those of the reader; EncoderError.
@@ -153,13 +155,16 @@ def extract_slides(
         recipes[name] = recipe
         there = _there(name, out / f"{name}.h5", recipe, tiling.tile_um)
         if there is not None:
+            shutil.rmtree(out / ".blocks" / name, ignore_errors=True)  # where the last run ended just after it
             yield there
         else:
             todo.append(SlideWork(name, partial(_source, path, encoder, tiling, out), out / ".blocks" / name, {"recipe": recipe}))
     for found in run_tiles(todo, _compute(encoder), encoder.input_px, encoder_inputs(encoder), progress, limit):
         if isinstance(found, TilesDone):
             name = found.work.name
-            yield finish(found, encoder, out / f"{name}.h5", {"recipe": recipes[name]})
+            finished = finish(found, encoder, out / f"{name}.h5", {"recipe": recipes[name]})
+            found.folder.remove()
+            yield finished
         else:
             yield Failed(found[0].name, found[1])
     with suppress(OSError):
@@ -206,7 +211,7 @@ def _source(path: Path, encoder: TileEncoder, tiling: _Tiling, out: Path) -> Til
 
 
 def finish(done: TilesDone, encoder: TileEncoder, target: Path, facts: Mapping[str, Any] | None = None) -> Extraction:
-    """Streams the blocks of a slide into its file, one block in memory at a time, checks the file, and removes the blocks."""
+    """Streams the blocks of a slide into its file, one block in memory at a time, and checks the file; the blocks stay."""
     kept, grid = done.kept, done.grid
     left = replace(grid, xy=grid.xy[kept], tissue=None if grid.tissue is None else grid.tissue[kept])
     skipped = [(row, int(grid.xy[row, 0]), int(grid.xy[row, 1]), reason) for row, reason in done.folder.bad.items()]
@@ -226,7 +231,6 @@ def finish(done: TilesDone, encoder: TileEncoder, target: Path, facts: Mapping[s
             raise disk_full(target.parent, size) from error
         raise
     seconds, waited = done.folder.seconds
-    done.folder.remove()
     reasons = dict(Counter(reason for *_, reason in skipped))
     return Extraction(
         done.work.name,

@@ -18,4 +18,3 @@ def test_killed_again_and_again_the_bag_is_the_same(tmp_path):
     assert check_bag(tmp_path / "killed.h5").n == N
     assert all(0 < done < N for done in killed.finished) and np.all(np.diff(killed.finished) >= 0)
     assert 0 <= killed.redone <= KILLS * killed.rows_per_block <= KILLS * 0.02 * N
-    assert not (tmp_path / "killed.blocks").exists()

@@ -190,3 +190,17 @@ def test_a_patient_of_another_cohort_is_no_part_of_it(ask, people):
     ask()
     assert set(Prediction.objects.filter(kind="feature bag").values_list("patient", flat=True)) == {people.lung.patient.pk}
     assert Patient.objects.filter(cohort=people.breast.cohort, predictions__kind="feature bag").count() == 0
+
+
+@pytest.mark.parametrize("moment", ["tissueboard.store.Store.save", "tissueboard.predictions.feature_jobs.publish_output"])
+def test_a_kill_between_the_last_block_and_the_published_bag_costs_no_tile(ask, people, monkeypatch, moment):
+    def die(*args):
+        raise MemoryError("the worker is killed here")
+
+    monkeypatch.setattr(moment, die)
+    assert ask().state == State.CRASHED and not Prediction.objects.filter(slide=people.lung.slide, kind="feature bag").exists()
+    monkeypatch.undo()
+    job = ask()
+    facts = bag_of(people.lung.slide).facts
+    assert (job.state, facts["done_before"]) == (State.SUCCEEDED, facts["n_tiles"])
+    assert not work_folder(job.pk).exists()
