@@ -31,10 +31,12 @@ class Member:
 def archive_findings(path: Path, kind: str) -> list[Finding]:
     """What speaks against an archive; always at least one finding, because an archive is no slide (see `unpack`)."""
     members: list[Member] = []
+    total, most = 0, min(MAX_BYTES, MAX_RATIO * max(path.stat().st_size, 1))
     try:
         for member in _tar_members(path) if kind in {"tar", "gzip"} else _zip_members(path):
             members.append(member)
-            if len(members) > MAX_MEMBERS:
+            total += member.size
+            if len(members) > MAX_MEMBERS or total > most:  # the next name of a packed tar lies behind all of these bytes
                 break
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
         hint = "Make it again, or import the slides themselves."
@@ -130,7 +132,7 @@ def _large(path: Path, members: list[Member]) -> Finding | None:
     ratio = total / max(path.stat().st_size, 1)
     if len(members) <= MAX_MEMBERS and total <= MAX_BYTES and ratio <= MAX_RATIO:
         return None
-    sentence = f"The archive would unpack to {total / 1024**3:.1f} GiB in {len(members)} or more entries ({ratio:.0f} times its size)."
+    sentence = f"The archive would unpack to {total / 1024**3:.1f} GiB or more in {len(members)} or more entries ({ratio:.0f} times its size)."
     return _error(path, FindingCode.ARCHIVE_TOO_LARGE, sentence, "Import the slides one by one.")
 
 

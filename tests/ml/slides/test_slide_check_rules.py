@@ -187,6 +187,17 @@ def test_a_bomb_is_counted_not_unpacked(tmp_path):
     assert verdict(tmp_path / "a.zip") == ("rejected", {Code.ARCHIVE_TOO_LARGE})
 
 
+def test_the_names_behind_a_packed_gigabyte_are_not_waited_for(tmp_path):
+    path = tmp_path / "a.tar.gz"
+    with tarfile.open(path, "w:gz", compresslevel=1) as archive:
+        first, second = tarfile.TarInfo("first.svs"), tarfile.TarInfo("second.svs")
+        first.size = second.size = 30_000_000
+        archive.addfile(first, io.BytesIO(bytes(first.size)))
+        archive.addfile(second, io.BytesIO(bytes(second.size)))
+    path.write_bytes(path.read_bytes()[:20_000])  # whoever reads on meets the end of the file
+    assert verdict(path) == ("rejected", {Code.ARCHIVE_TOO_LARGE})
+
+
 def test_a_broken_archive(tmp_path):
     (tmp_path / "a.zip").write_bytes(b"PK\x03\x04" + bytes(50))
     assert verdict(tmp_path / "a.zip") == ("rejected", {Code.ARCHIVE_UNREADABLE})
