@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 
 from ml.encoders.catalogue import encoder
 from ml.encoders.spec import EncoderError, EncoderSpec, Precision
+from ml.slides.resample import model_ready
 
 if TYPE_CHECKING:
     import torch
@@ -110,9 +112,7 @@ class _Forward:
         self.spec, self.device = spec, device
         self.dtype = {"fp32": None, "fp16": torch.float16, "bf16": torch.bfloat16}[precision]
         self.network = network.eval().requires_grad_(False).to(device, memory_format=torch.channels_last)
-        # (x / 255 - mean) / std as one multiplication and one addition
-        mean, std = (torch.tensor(v, device=device).view(1, 3, 1, 1) for v in (spec.mean, spec.std))
-        self.factor, self.shift = 1 / (255 * std), -mean / std
+        self.kept = threading.local()
         self.inner = INNER[device.type] if device.type in INNER else INNER["cpu"]
         self.halvings = 0
 
@@ -140,13 +140,21 @@ class _Forward:
         import torch
 
         with torch.inference_mode(), torch.backends.cudnn.flags(enabled=True, deterministic=True, allow_tf32=False):
-            # NHWC seen as NCHW is channels_last without a copy
-            x = torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device, non_blocking=True).permute(0, 3, 1, 2)
-            x = torch.addcmul(self.shift, x.float(), self.factor)
+            x = self._normalised(torch.from_numpy(np.ascontiguousarray(tiles)).to(self.device, non_blocking=True))
             with torch.autocast(self.device.type, dtype=self.dtype, enabled=self.dtype is not None):
                 vectors = self.network(x)
             found: Vectors = vectors.float().cpu().numpy()
             return found
+
+    def _normalised(self, tiles: torch.Tensor) -> torch.Tensor:
+        """(b, 3, px, px) float32 of (b, px, px, 3) uint8. On a CPU in memory that the next block of this thread is written over."""
+        if self.device.type != "cpu":
+            return model_ready(tiles, self.spec.mean, self.spec.std)
+        room = getattr(self.kept, "room", None)
+        if room is not None and len(room) >= len(tiles):
+            return model_ready(tiles, self.spec.mean, self.spec.std, room[: len(tiles)])
+        self.kept.room = model_ready(tiles, self.spec.mean, self.spec.std)
+        return self.kept.room
 
     def _smaller(self) -> None:
         """Halves the batch for good after the device ran out of memory, twice at most."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 # Kept: tables, frame and scan headers, restart interval, and Adobe's APP14, which tells the colour transform.
 KEPT_MARKERS = {0xDB, 0xC4, 0xC0, 0xC1, 0xDD, 0xEE}
 SCAN, END = 0xDA, 0xD9
@@ -45,7 +47,7 @@ def whole_jpeg(stream: bytes, tables: bytes | None, rgb: bool) -> bytes | None:
     libtiff go by the TIFF's tag. Nothing is decoded. Adobe's APP14: Adobe Technical Note 5116, section 18.
     """
     own = _segments(stream)
-    shared = b"" if tables is None else _segments(tables)
+    shared = b"" if tables is None else _tables(tables)
     if own is None or shared is None:
         return None
     return (_ADOBE_RGB if rgb else _ADOBE_YCBCR) + shared + own
@@ -81,6 +83,9 @@ def _segments(data: bytes) -> bytes | None:
             kept.append(data[position:end])
         position = end
     return b"".join(kept) if data[position : position + 2] == b"\xff\xd9" else None
+
+
+_tables = lru_cache(maxsize=64)(_segments)  # the same for all tiles of a level
 
 
 def _scan(data: bytes, start: int) -> bytes | None:

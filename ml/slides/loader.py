@@ -6,7 +6,9 @@ parts that all threads work on, so that the memory is that of a fixed number of 
 
 from __future__ import annotations
 
+import math
 import os
+import weakref
 from collections import deque
 from collections.abc import Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -39,7 +41,8 @@ class TileSource:
 class TileBatch:
     """Tiles of one slide.
 
-    source: index of the TileSource. rows: (b,) int64 rows of its grid. tiles: (b, px, px, 3) uint8 RGB.
+    source: index of the TileSource. rows: (b,) int64 rows of its grid. tiles: (b, px, px, 3) uint8 RGB; they stay as they are for as long
+    as anybody holds them or a part of them (numpy slice, torch tensor), then their memory takes another batch.
     readable: (b,) bool; a tile that cannot be decoded is white. reasons: row -> why, for those.
     refused: why the slide cannot be read at all; then there are no rows, and no other batch of this source. reading: how the slide is
     read ("direct JPEG", "OpenSlide" ...), "" if refused.
@@ -66,14 +69,14 @@ def tile_batches(
     """Batches of at most `batch` tiles, sources in order, rows in order, never two slides in one batch.
 
     threads: that decode, by default the cores this process may use. ahead: batches read before they are asked for, at least 1; memory is
-    (ahead + 1) * batch * out_px^2 * 3 bytes and the decoded tiles that two slides keep (at most 256 MB each). engine: "torch", or
-    "pillow" where torch is not wanted (ml.slides.resample). The next slide is opened while this one is read. Closing the iterator, or
-    leaving the loop by an error, stops the threads and closes the files.
+    (ahead + 2) * batch * out_px^2 * 3 bytes, what the reader of the stream keeps of earlier batches, and the decoded tiles that two
+    slides keep (at most 256 MB each). engine: "torch", or "pillow" where torch is not wanted (ml.slides.resample). The next slide is
+    opened while this one is read. Closing the iterator, or leaving the loop by an error, stops the threads and closes the files.
 
     A slide that cannot be read at all (missing, damaged, no mpp, too coarse): its SlideError is raised when its turn comes, or with
     tell_refused one batch without rows says so in `refused` and the run goes on.
     """
-    run = _Run(out_px, batch, engine, len(os.sched_getaffinity(0)) if threads is None else threads)
+    run = _Run(out_px, batch, engine, len(os.sched_getaffinity(0)) if threads is None else threads, ahead)
     try:
         planned = run.plan(iter(sources))
         waiting: deque[_Pending] = deque()
@@ -113,13 +116,36 @@ class _Pending:
     last: bool
 
 
+class _Room:
+    """Memory of batches, used again: the first touch of fresh memory costs processor time for every tile.
+
+    A batch is a new array over the memory. numpy's slices and torch's tensors keep that array alive, so that the memory comes back when
+    the last of them is gone, whatever a reader of the stream keeps.
+    """
+
+    def __init__(self, size: int, most: int) -> None:
+        self.size = size
+        self._free: deque[NDArray[np.uint8]] = deque(maxlen=most)  # what comes back beyond these is let go
+
+    def take(self, shape: tuple[int, int, int, int]) -> NDArray[np.uint8]:
+        try:
+            memory = self._free.pop()
+        except IndexError:
+            memory = np.empty(self.size, np.uint8)
+        # Through a memoryview: the base of a plain slice would be `memory`, and nobody could tell when the batch is gone.
+        tiles = np.frombuffer(memoryview(memory), np.uint8, math.prod(shape))
+        weakref.finalize(tiles, self._free.append, memory).atexit = False
+        return tiles.reshape(shape)
+
+
 class _Run:
     """The threads of one stream, and the slides that they have open."""
 
-    def __init__(self, out_px: int, batch: int, engine: str, threads: int) -> None:
+    def __init__(self, out_px: int, batch: int, engine: str, threads: int, ahead: int) -> None:
         self.out_px, self.batch, self.engine = out_px, batch, engine
         self.pool = ThreadPoolExecutor(max(1, threads), thread_name_prefix="tiles")
         self.open: list[_Opened] = []
+        self.room = _Room(batch * out_px * out_px * 3, ahead + 2)
 
     def plan(self, sources: Iterator[TileSource]) -> Iterator[_Pending]:
         """The batches in order, each handed to the threads when it is asked for; the next slide is opened when one begins.
@@ -171,7 +197,7 @@ class _Run:
         return opened, rows
 
     def _hand_out(self, opened: _Opened, rows: NDArray[np.int64], last: bool) -> _Pending:
-        tiles = np.empty((len(rows), self.out_px, self.out_px, 3), np.uint8)
+        tiles = self.room.take((len(rows), self.out_px, self.out_px, 3))
         parts = [
             self.pool.submit(_read_part, opened, rows[start : start + PART], tiles[start : start + PART], self.engine)
             for start in range(0, len(rows), PART)

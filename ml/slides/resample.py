@@ -65,10 +65,11 @@ def model_ready(tiles: Any, mean: tuple[float, float, float], std: tuple[float, 
     shift = (-torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)).float().repeat(width).to(pixels.device)
     rows = pixels.reshape(b, height, width * 3)
     if pixels.device.type != "cpu":
-        ready = torch.addcmul(shift, rows, factor)
+        ready = torch.addcmul(shift, rows.float(), factor)
     else:
-        # numpy asks for large memory pages, and a tile at a time stays in the processor's cache: together ten times as fast here.
+        # numpy asks for large memory pages, and the floats of one tile stay in the processor's cache.
         ready = torch.from_numpy(np.empty(rows.shape, np.float32)) if out is None else out.permute(0, 2, 3, 1).view(rows.shape)
+        floats = torch.empty(rows.shape[1:])
         for tile, values in zip(rows, ready):
-            values.copy_(tile).mul_(factor).add_(shift)
+            torch.addcmul(shift, floats.copy_(tile), factor, out=values)
     return ready.view(b, height, width, 3).permute(0, 3, 1, 2)

@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections import OrderedDict
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -18,7 +17,9 @@ SLAB_TILES = 32  # tiles allocated at a time
 
 
 @dataclass
-class _Kept:
+class Lent:
+    """A kept tile, and how many read it just now."""
+
     pixels: Rgb
     readers: int = 0
 
@@ -26,13 +27,13 @@ class _Kept:
 class TileCache:
     """At most `capacity` bytes of decoded tiles of one shape, the least recently used ones dropped first. Thread-safe.
 
-    A tile is lent for reading only (`get`): its memory is given to another tile when nobody reads it any more.
+    A tile is lent for reading only: its memory is given to another tile when nobody reads it any more.
     """
 
     def __init__(self, shape: tuple[int, int, int], capacity: int) -> None:
         self.shape = shape
         self.slots = max(SLAB_TILES, capacity // int(np.prod(shape)))
-        self._kept: OrderedDict[Key, _Kept] = OrderedDict()
+        self._kept: OrderedDict[Key, Lent] = OrderedDict()
         self._free: list[Rgb] = []
         self._allocated = 0
         self._lock = threading.Lock()
@@ -42,32 +43,30 @@ class TileCache:
         """Memory allocated so far."""
         return self._allocated * int(np.prod(self.shape))
 
-    @contextmanager
-    def get(self, key: Key, make: Callable[[Rgb], None]) -> Iterator[Rgb]:
-        """The tile of `key` while the with-block runs; make(pixels) fills it where it is not kept. Errors: those of make."""
+    def lend(self, key: Key, make: Callable[[Rgb], None]) -> Lent:
+        """The tile of `key`; make(pixels) fills it where it is not kept. To be given back. Errors: those of make."""
         with self._lock:
-            kept = self._kept.get(key)
-            if kept is not None:
+            lent = self._kept.get(key)
+            if lent is not None:
                 self._kept.move_to_end(key)
-                kept.readers += 1
-            else:
-                pixels = self._room()
-        if kept is None:
-            try:
-                make(pixels)
-            except BaseException:
-                with self._lock:
-                    self._free.append(pixels)
-                raise
-            with self._lock:
-                kept = self._keep(key, pixels)
+                lent.readers += 1
+                return lent
+            pixels = self._room()
         try:
-            yield kept.pixels
-        finally:
+            make(pixels)
+        except BaseException:
             with self._lock:
-                kept.readers -= 1
-                if not kept.readers and self._kept.get(key) is not kept:
-                    self._free.append(kept.pixels)
+                self._free.append(pixels)
+            raise
+        with self._lock:
+            return self._keep(key, pixels)
+
+    def give_back(self, key: Key, lent: Lent) -> None:
+        """The tile is not read any more by the one that it was lent to."""
+        with self._lock:
+            lent.readers -= 1
+            if not lent.readers and self._kept.get(key) is not lent:
+                self._free.append(lent.pixels)
 
     def __contains__(self, key: Key) -> bool:
         return key in self._kept
@@ -84,8 +83,8 @@ class TileCache:
             self._free.extend(np.empty((SLAB_TILES, *self.shape), np.uint8))
         return self._free.pop()
 
-    def _keep(self, key: Key, pixels: Rgb) -> _Kept:
+    def _keep(self, key: Key, pixels: Rgb) -> Lent:
         """The new tile, counted as being read. Where another thread made the same one meanwhile, that one's memory becomes free later."""
-        self._kept[key] = kept = _Kept(pixels, 1)
+        self._kept[key] = kept = Lent(pixels, 1)
         self._kept.move_to_end(key)
         return kept

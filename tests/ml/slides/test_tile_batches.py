@@ -156,3 +156,24 @@ def test_memory_is_that_of_a_fixed_number_of_batches(slides, monkeypatch):
         if taken == 1:
             assert set(opened) == {slides[0].path, slides[1].path}
     assert sorted(opened) == [source.path for source in slides]
+
+
+def test_memory_is_used_again_and_never_under_somebody_who_holds_it(slides):
+    """Slices, fancy views and torch tensors of a batch keep it; what nobody holds any more takes later batches."""
+    import torch
+
+    with open_slide(slides[0].path) as slide:
+        expected = slide.tile_array(slides[0].grid, 56)
+    stream, held, places = tile_batches([slides[0]] * 8, 56, 8, threads=2, ahead=1, engine="pillow"), [], set()
+    for number, found in enumerate(stream):
+        places.add(found.tiles.__array_interface__["data"][0])
+        if number % 10 == 0:
+            held.append((found.rows, (found.tiles[:], found.tiles[:, ::-1], torch.from_numpy(found.tiles[1:]))))
+    batches = number + 1
+    del found
+    assert batches > 40 and len(held) == -(-batches // 10)
+    assert len(places) <= len(held) + 3 + 1
+    for rows, (plain, flipped, tensor) in held:
+        assert np.array_equal(plain, expected[rows])
+        assert np.array_equal(flipped[:, ::-1], expected[rows])
+        assert np.array_equal(tensor.numpy(), expected[rows[1:]])
