@@ -31,12 +31,13 @@ from tissueboard.jobs.models import Job
 from tissueboard.model_registry.models import ModelVersion
 from tissueboard.model_registry.services import NewVersion, register
 from tissueboard.slides.models import Slide
+from tissueboard.slides.processing import restrictions_of
 from tissueboard.slides.tiling import input_key
 from tissueboard.store import checksum, store
 
 from .models import Prediction
 from .publishing import publish_output
-from .sources import Source, load_source
+from .sources import load_source
 
 if TYPE_CHECKING:
     from ml.slides.foreign_bags import BagContent, ForeignBag
@@ -102,6 +103,7 @@ def plan_import(
         _check(plan, bag, slide)
     _same_shape(plan)
     _not_twice(plan)
+    _beside_regions(plan)
     return plan
 
 
@@ -111,8 +113,8 @@ def import_bags(user: Any, plan: ImportPlan, source: str) -> list[Job]:
         require(user, plan.cohort, Role.CONTRIBUTOR)
     if not plan.due:
         return []
-    version = imported_version(user, plan, source)
-    jobs = [_bring(user, plan, version, planned) for planned in plan.due]
+    version = imported_version(user, plan)
+    jobs = [_bring(user, plan, version, planned, source) for planned in plan.due]
     record(user, "import features", plan.cohort, cohort_id=plan.cohort.pk)
     return jobs
 
@@ -141,15 +143,18 @@ def publish_imported(ctx: JobContext) -> Done:
     return Done([OutputSpec(Prediction.Kind.FEATURE_BAG, params["key"], {"sha256": params["sha256"], **params["facts"]})], publish)
 
 
-def imported_version(user: Any, plan: ImportPlan, source: str) -> ModelVersion:
-    """The version that stands for features of this encoder from elsewhere; it has no weights. Made with its first import."""
+def imported_version(user: Any, plan: ImportPlan) -> ModelVersion:
+    """The version that stands for features of this encoder from elsewhere; it has no weights. Made with its first import.
+
+    Everybody may see it, so it says nothing of the cohort that came first: where bags are from stands beside each of them.
+    """
     from ml.encoders import CATALOGUE
 
     found = _version(plan.encoder)
     if found is not None:
         return found
     spec = CATALOGUE.get(plan.encoder)
-    facts = {"dim": plan.bags[0].content.dim, "tile_um": plan.tile_um, "layout": plan.layout, "from": source, "weights": "absent"}
+    facts = {"dim": plan.bags[0].content.dim, "tile_um": plan.tile_um, "layout": plan.layout, "weights": "absent"}
     provenance = {"inputs": {}, "made_at": timezone.now().isoformat(timespec="seconds"), "code_version": code_version(), "facts": facts}
     folder = store.new_temp()
     folder.mkdir()
@@ -326,7 +331,17 @@ def _not_twice(plan: ImportPlan) -> None:
             plan.bags.remove(planned)
 
 
-def _bring(user: Any, plan: ImportPlan, version: ModelVersion, planned: PlannedBag) -> Job:
+def _beside_regions(plan: ImportPlan) -> None:
+    """Tiles chosen elsewhere know nothing of the regions drawn here: who imports them is told."""
+    restricted = restrictions_of([planned.slide for planned in plan.due])
+    for planned in plan.due:
+        if restricted[planned.slide.pk]:
+            sentence = f"Regions say what is analysed of the slide {planned.slide.name}; the tiles of the file are taken as they are."
+            hint = "Make its features here if they are to follow the regions."
+            plan.findings.append(_finding(FindingCode.REGIONS_NOT_APPLIED, Severity.WARNING, planned.bag.features.name, sentence, hint))
+
+
+def _bring(user: Any, plan: ImportPlan, version: ModelVersion, planned: PlannedBag, source: str) -> Job:
     from ml.slides.foreign_bags import convert
 
     slide, content = planned.slide, planned.content
@@ -339,8 +354,10 @@ def _bring(user: Any, plan: ImportPlan, version: ModelVersion, planned: PlannedB
     finally:
         temp.unlink(missing_ok=True)
     facts = {"n_tiles": content.n, "n_skipped": 0, "tile_um": round(planned.tile_um, 4), "dim": content.dim, "encoder": plan.encoder}
-    facts |= {"imported": plan.layout}
-    inputs = {**Source(slide, version).inputs(), "imported file": planned.sha256, "input key": input_key(slide)}
+    facts |= {"imported": plan.layout, "from": source}
+    # No regions and no tissue mask of ours: the tiles were chosen elsewhere.
+    inputs = {"working slide": slide.working_sha256, "weights": version.sha256}
+    inputs |= {"imported file": planned.sha256, "input key": input_key(slide)}
     params = {"slide": slide.pk, "version": version.pk, "key": key, "sha256": sha256, "facts": facts, "inputs": inputs}
     return services.enqueue(user, KIND, params, cohorts=[plan.cohort], key=planned.sha256)
 

@@ -24,10 +24,12 @@ from tissueboard.predictions.feature_export import download_bag, export_features
 from tissueboard.predictions.feature_import import import_bags, plan_import
 from tissueboard.predictions.feature_jobs import KIND, estimate_features
 from tissueboard.predictions.models import Prediction
+from tissueboard.slides.regions import draw_region
 from tissueboard.slides.tiling import input_key
 from tissueboard.store import store
 
 pytestmark = pytest.mark.django_db
+IMPORTED = {"imported": "trident", "from": "trident folder job"}
 SIZE, TILE = (SIDE, SIDE), 224
 
 
@@ -68,18 +70,27 @@ def test_bags_are_published_with_their_source(people, folder):
     assert [first.slide, second.slide] == people.lung.slides[:2]
     version = first.version
     assert (version.name, version.label, version.family) == ("uni (imported)", "imported", "encoder")
-    assert (
-        version.provenance["facts"] | {"layout": "trident", "dim": 1024, "weights": "absent", "from": "trident folder job"}
-        == version.provenance["facts"]
-    )
+    told = version.provenance["facts"]
+    assert told | {"layout": "trident", "dim": 1024, "weights": "absent"} == told
+    assert "job" not in str(version.provenance) + str(version.config), "other cohorts see the version: it names no folder of this one"
     assert version.licence == "CC-BY-NC-ND-4.0" and version.pitch_um == 112.0
     assert [p.name for p in store.path(version.key).iterdir()] == ["provenance.json"]
-    assert first.facts == {"n_tiles": 25, "n_skipped": 0, "tile_um": 112.0, "dim": 1024, "encoder": "uni", "imported": "trident"}
+    assert first.facts == {"n_tiles": 25, "n_skipped": 0, "tile_um": 112.0, "dim": 1024, "encoder": "uni"} | IMPORTED
     assert input_key(first.slide) in first.inputs.values() and first.job.state == State.SUCCEEDED
     bag = read_bag(store.path(first.key))
     assert bag.features.shape == (25, 1024) and bag.grid.mpp == MPP and bag.grid.tile_um == 112.0
     assert AccessLog.objects.filter(verb="import features", user_id=people.contributor.pk, cohort_id=people.lung.cohort.pk).count() == 1
     assert estimate_features(first.slide, version).tiles == 25
+
+
+def test_regions_restrict_no_bag_that_comes_from_elsewhere_and_whoever_imports_it_is_told(people, folder):
+    slide = people.lung.slide
+    square = {"type": "Polygon", "coordinates": [[[0, 0], [100, 0], [100, 100], [0, 100], [0, 0]]]}
+    draw_region(people.contributor, slide, geometry=square, role="exclude")
+    said = command("import_features", "lung", str(folder), "--encoder", "uni")
+    assert said.count("REGIONS_NOT_APPLIED") == 1
+    first, second = imported()
+    assert first.slide == slide and "regions" not in first.inputs and first.facts["n_tiles"] == second.facts["n_tiles"]
 
 
 def test_asked_twice_nothing_is_done_twice_and_another_set_is_refused(people, folder, tmp_path):
@@ -235,3 +246,16 @@ def test_a_bag_is_handed_to_those_who_may_see_its_slide_and_logged(people, folde
     for user, slide in ((people.stranger, bag.slide_id), (people.viewer, people.lung.slides[1].pk)):
         with pytest.raises(NotVisible):
             download_bag(user, slide, bag.pk)
+
+
+def test_a_bag_that_changed_in_the_store_is_not_handed_out(people, folder, tmp_path):
+    command("import_features", "lung", str(folder), "--encoder", "uni")
+    bag = imported()[0]
+    content = store.path(bag.key).read_bytes()
+    store.path(bag.key).write_bytes(content[: len(content) // 2])
+    with pytest.raises(TissueboardError) as refused:
+        download_bag(people.viewer, bag.slide_id, bag.pk)
+    assert (refused.value.code, refused.value.status) == ("BAG_CHANGED", 409)
+    assert not AccessLog.objects.filter(verb="export features").exists()
+    with pytest.raises(CommandError, match="BAG_CHANGED"):
+        command("export_features", "lung", str(tmp_path / "out"), "--model-version", str(bag.version_id))
