@@ -132,7 +132,9 @@ def _large(path: Path, members: list[Member]) -> Finding | None:
     ratio = total / max(path.stat().st_size, 1)
     if len(members) <= MAX_MEMBERS and total <= MAX_BYTES and ratio <= MAX_RATIO:
         return None
-    sentence = f"The archive would unpack to {total / 1024**3:.1f} GiB or more in {len(members)} or more entries ({ratio:.0f} times its size)."
+    sentence = (
+        f"The archive would unpack to {total / 1024**3:.1f} GiB or more in {len(members)} or more entries, {ratio:.0f} times its size."
+    )
     return _error(path, FindingCode.ARCHIVE_TOO_LARGE, sentence, "Import the slides one by one.")
 
 
