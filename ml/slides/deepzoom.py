@@ -68,14 +68,14 @@ class DeepZoom:
 class SlideCache:
     """Open slides by path, least recently used out first; safe to use from many threads.
 
-    A file that was replaced (other size or time) is opened anew. A slide that falls out stays usable for whoever still holds it
+    A file that was replaced is opened anew, also by one of the same size and time (a copy from a backup). A slide that falls out stays usable for whoever still holds it
     and is closed when the last holder lets go.
     """
 
     def __init__(self, capacity: int = OPEN_SLIDES) -> None:
         self.capacity = capacity
         self._lock = threading.Lock()
-        self._open: OrderedDict[tuple[str, int, int], DeepZoom | StoredTiles] = OrderedDict()
+        self._open: OrderedDict[tuple[str, int, int, int, int], DeepZoom | StoredTiles] = OrderedDict()
         self._decoded = OpenSlideCache(TILE_CACHE_BYTES)
         self.srgb = SrgbTiles()
 
@@ -86,7 +86,7 @@ class SlideCache:
             stat = path.stat()
         except OSError as error:
             raise SlideError(FindingCode.FILE_MISSING, f"There is no file {path.name}.", "Make the working slide again.") from error
-        key = (str(path), stat.st_mtime_ns, stat.st_size)
+        key = (str(path), stat.st_ino, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_size)
         with self._lock:
             known = self._open.get(key)
             if known is not None and not known.broken:

@@ -67,7 +67,17 @@ window.tissueboard = window.tissueboard || {};
       // The wheel belongs to the page until somebody takes hold of the slide.
       this.osd.canvas.addEventListener("focus", () => this.share());
       this.osd.canvas.addEventListener("blur", () => this.share(true));
-      this.osd.addHandler("tile-load-failed", () => this.say("Some parts of the slide could not be loaded. Reload the page."));
+      this.osd.addHandler("tile-load-failed", (event) => this.sayWhy(event.tile));
+    }
+
+    // Why tiles do not come, in the server's words where it has some; asked once.
+    async sayWhy(tile) {
+      if (this.toldWhy) return;
+      this.toldWhy = true;
+      this.say("Some parts of the slide could not be loaded. Reload the page.");
+      const answer = await fetch(tile.getUrl(), { headers: { accept: "application/json" } }).catch(() => null);
+      const body = answer && !answer.ok && answer.status !== 404 ? await answer.json().catch(() => null) : null;
+      if (body && body.sentence) this.say(`${body.sentence} ${body.hint}`);
     }
 
     // Whether wheel and finger move the page rather than the slide; never while something is drawn on it.

@@ -14,9 +14,10 @@ from django.core.cache import cache
 from tissueboard.accounts.audit import record
 from tissueboard.accounts.models import User
 from tissueboard.cohorts.access import role_in
-from tissueboard.errors import NotVisible
+from tissueboard.errors import NotVisible, TissueboardError
 from tissueboard.store import store
 
+from .integrity import check_unchanged, stamp_of
 from .models import Slide
 
 SALT = "tissueboard.slides.tiles"
@@ -61,18 +62,31 @@ def log_opening(token: str, slide_id: int) -> None:
 
 
 def working_file(slide_id: int) -> tuple[Path, str]:
-    """(path, tag) of a ready working slide, remembered for a minute; tag changes with its bytes. NotVisible if there is none.
+    """(path, tag) of a ready working slide, remembered for a minute; tag changes with its bytes.
 
-    Checks no right: callers hold a token of this slide.
+    Checks no right: callers hold a token of this slide. Errors: NotVisible if there is none; TissueboardError FILE_CHANGED where
+    it is not the imported file any more (integrity.check_unchanged; asked again only after a minute or another change). A file
+    that is gone is told by whoever opens it.
     """
-    known = cache.get(f"working-slide-{slide_id}")
-    if known is None:
-        row = Slide.objects.filter(pk=slide_id, state=Slide.State.READY).values_list("working_key", "working_sha256").first()
-        if row is None:
+    key = f"working-slide-{slide_id}"
+    path, tag, stamp, refused = cache.get(key) or (None, "", None, None)
+    if path is None or not path.is_file() or stamp_of(path) != stamp:
+        slide = Slide.objects.filter(pk=slide_id, state=Slide.State.READY).first()
+        if slide is None:
             raise NotVisible("slide")
-        known = (store.path(row[0]), row[1][:16])
-        cache.set(f"working-slide-{slide_id}", known, PATH_SECONDS)
-    return known
+        path, tag, refused = store.path(slide.working_key), slide.working_sha256[:16], None
+        if not path.is_file():
+            return path, tag
+        stamp = stamp_of(path)
+        try:
+            check_unchanged(slide)
+        except TissueboardError as error:
+            refused = (error.code, error.sentence, error.hint, error.status)
+        cache.set(key, (path, tag, stamp, refused), PATH_SECONDS)
+    if refused is not None:
+        code, sentence, hint, status = refused
+        raise TissueboardError(code, sentence, hint, status=status)
+    return path, tag
 
 
 def thumbnail_file(slide: Slide) -> Path:

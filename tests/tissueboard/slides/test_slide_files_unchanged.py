@@ -5,10 +5,12 @@ import os
 
 import numpy as np
 import pytest
+from django.urls import reverse
 
 from tissueboard.errors import TissueboardError
 from tissueboard.slides.integrity import STAMP, check_unchanged
 from tissueboard.slides.models import Slide
+from tissueboard.slides.services import tile_token
 from tissueboard.slides.tiling import grid_of, input_key, inputs_of, mask_of, open_working
 from tissueboard.store import store
 
@@ -111,3 +113,28 @@ def test_without_its_weights_a_job_is_refused_with_where_they_are(make_slide, le
     assert refused.value.code == "MASK_WEIGHTS_MISSING" and "MahmoodLab/hest-tissue-seg" in refused.value.hint
     with pytest.raises(TissueboardError):
         input_key(slide)
+
+
+def view_of(client, people, slide, level=10):
+    """Answer for one view tile."""
+    return client.get(reverse("slide_tile", args=[slide.pk, tile_token(people["viewer"], slide), level, 0, 0]))
+
+
+def test_the_viewer_shows_no_tile_of_a_changed_file_and_all_again_once_it_is_restored(client, people, make_slide, monkeypatch):
+    slide = make_slide("P1")
+    path = store.path(slide.working_key)
+    content, stat = path.read_bytes(), path.stat()
+    first = view_of(client, people, slide)
+    assert first.status_code == 200
+    path.write_bytes(bytes(len(content)))  # into the same file: who holds it open reads this
+    os.utime(path, ns=(1, 1))
+    for _ in range(2):
+        refused = view_of(client, people, slide)
+        assert (refused.status_code, refused.json()["code"]) == (409, "FILE_CHANGED")
+        # Hundreds of tiles are asked for: the file is read once.
+        monkeypatch.setattr("tissueboard.slides.integrity.checksum", lambda path: pytest.fail("read again"))
+    monkeypatch.undo()
+    path.rename(path.with_suffix(".damaged"))
+    path.write_bytes(content)
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert view_of(client, people, slide).content == first.content
