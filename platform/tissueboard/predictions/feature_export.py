@@ -11,7 +11,7 @@ from tissueboard.cohorts.access import Role, require
 from tissueboard.cohorts.models import Cohort
 from tissueboard.errors import TissueboardError
 from tissueboard.model_registry.models import ModelVersion
-from tissueboard.store import store
+from tissueboard.store import checksum, store
 
 from .models import Prediction
 from .selectors import bags_of_cohort, get_bag
@@ -30,7 +30,10 @@ class Download:
 
 
 def download_bag(user: Any, slide_id: int, prediction_id: int) -> Download:
-    """One bag of a slide that the user may see; leaves a row in the access log. NotVisible; TissueboardError BAG_MISSING (409)."""
+    """One bag of a slide that the user may see; leaves a row in the access log.
+
+    Errors: NotVisible; TissueboardError BAG_MISSING, BAG_CHANGED (409).
+    """
     bag = get_bag(user, slide_id, prediction_id)
     path = _file(bag)
     patient = bag.patient
@@ -81,12 +84,20 @@ def _names(bags: list[Prediction]) -> dict[int, str]:
 
 
 def _file(bag: Prediction) -> Path:
+    name = bag.slide.name if bag.slide is not None else str(bag.pk)
     if not store.exists(bag.key):
-        name = bag.slide.name if bag.slide is not None else str(bag.pk)
         raise TissueboardError(
             "BAG_MISSING", "The feature file is not in the store.", "Run the encoder on the slide again.", where=name, status=409
         )
     path: Path = store.path(bag.key)
+    if checksum(path) != bag.sha256:
+        raise TissueboardError(
+            "BAG_CHANGED",
+            "The feature file is not the one that was made: its checksum is another.",
+            "Nothing of it is given out. Restore it from a backup, or run the encoder on the slide again.",
+            where=name,
+            status=409,
+        )
     return path
 
 
