@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from django.conf import settings
 from django.core.exceptions import PermissionDenied as DjangoPermissionDenied
+from django.core.exceptions import RequestDataTooBig
 from django.http import Http404
 from rest_framework import exceptions
 from rest_framework.request import Request
@@ -37,6 +39,11 @@ def handle(error: Exception, context: dict[str, Any]) -> Response | None:
         context, error = {**context, "cause": error}, NotVisible("address")
     elif isinstance(error, DjangoPermissionDenied):
         error = exceptions.PermissionDenied()
+    elif isinstance(error, RequestDataTooBig):
+        most = settings.DATA_UPLOAD_MAX_MEMORY_SIZE >> 20
+        error = TissueboardError(
+            "TOO_LARGE", f"The request has more than {most} MiB.", "Send less at once, or send it as a file.", status=413
+        )
     if isinstance(error, TissueboardError):
         set_rollback()
         if context.get("request") is not None and not isinstance(context.get("cause"), Http404):

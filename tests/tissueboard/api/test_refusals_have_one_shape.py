@@ -244,3 +244,10 @@ def test_no_body_at_all_makes_a_500(people, body):
         answer = client.post(f"{V1}/{path}", body)
         if answer.status_code not in (200, 202):
             check(answer, 400, 403, 404, 409)
+
+
+def test_a_request_that_is_too_large_is_told_so(people):
+    geometry = {"type": "Point", "coordinates": [5, 5], "more": "x" * (5 << 20)}
+    slide = people.lung.slides[0].pk
+    answer = people.api("contributor").post(f"{V1}/slides/{slide}/regions/", {"geometry": geometry}, format="json")
+    assert check(answer, 413)["code"] == "TOO_LARGE"
