@@ -328,7 +328,9 @@ def _folder(name: str, files: list[tuple[str, Callable[[], Any]]]) -> Iterator[M
         sentence = f"Header fields of {len(private)} files may identify the patient; the image is made without them."
         where = ", ".join(dict.fromkeys(private))[:200]
         findings.append(_finding(name, FindingCode.IDENTIFIERS_IN_HEADER, Severity.INFO, sentence, "Nothing to do.", where))
-    layout = Layout("TIFF per marker", [], without_common_start([p.stem for p, _ in pictures]), mpp_xy)
+    # The name of a single file may be the patient's as well as the marker's: nothing tells which, so a person is asked.
+    names = without_common_start([p.stem for p, _ in pictures]) if len(pictures) > 1 else None
+    layout = Layout("TIFF per marker", [], names, mpp_xy)
 
     @contextmanager
     def plane(channel: int) -> Iterator[Plane]:

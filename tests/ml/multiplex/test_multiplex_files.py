@@ -115,6 +115,16 @@ def test_archives_that_mean_harm_or_hold_nothing_are_refused(tmp_path):
         assert (report.state, report.codes) == ("rejected", {code}), (code, report)
 
 
+def test_the_name_of_a_single_file_is_nobody_s_channel_until_a_person_says_so(tmp_path):
+    folder = tmp_path / "one"
+    folder.mkdir()
+    write_markers(folder, draw()[:1], ["Jane CD3"])
+    for given, codes in ((None, {Code.CHANNEL_NAMES_MISSING}), (["CD3"], set())):
+        report = check_multiplex(zipped(folder, tmp_path / "a.zip"), given, mpp=1.0)
+        assert {f.code for f in report.findings if f.severity == "error"} == codes
+        assert "Jane" not in str(report.facts) + str([f.to_dict() for f in report.findings])
+
+
 def test_a_zip_of_images_of_different_sizes_is_no_image(tmp_path):
     folder = write_markers(tmp_path / "m", draw())
     tifffile.imwrite(folder / "CD8.tif", draw(1, 200, 200)[0], metadata=None)
