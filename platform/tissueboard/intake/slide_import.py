@@ -112,6 +112,8 @@ def _import_one(
         return _close(user, cohort, import_, _check(path, name, request), dry_run, name)
     sha256 = checksum(path)
     known = Slide.objects.filter(sample__patient__cohort=cohort, sealed_sha256=sha256).select_related("sample__patient").first()
+    if known is not None and request.patient_code and request.patient_code.strip() != known.sample.patient.code:
+        return _close(user, cohort, import_, _of_another_patient(known, name, request.patient_code.strip()), dry_run, name, sha256)
     if known is not None and known.state == READY:
         return _close(user, cohort, import_, _again(known, name), dry_run, name, sha256)
     result = _check(path, name, request)
@@ -205,6 +207,17 @@ def _again(known: Slide, name: str) -> SlideImportResult:
     """The answer to a file that the cohort has already."""
     earlier = [replace(Finding(**f), file=name) for f in known.findings if f["code"] != IntakeCode.DUPLICATE_SLIDE]
     return SlideImportResult(name, known.state, [_duplicate(known, name), *earlier], known)
+
+
+def _of_another_patient(known: Slide, name: str, patient_code: str) -> SlideImportResult:
+    """One file cannot show two patients: nothing is changed, and somebody has to find out whose it is."""
+    said = error(
+        IntakeCode.PATIENT_DISAGREES,
+        f"The cohort has this file already, as the slide {known.name} of patient {known.sample.patient.code}, not of {patient_code}.",
+        "Nothing was changed. Find out whose slide it is: one of the two names the wrong patient.",
+        file=name,
+    )
+    return SlideImportResult(name, REJECTED, [said], known)
 
 
 def _duplicate(known: Slide, name: str) -> Finding:

@@ -66,6 +66,18 @@ def test_the_same_file_is_not_taken_twice(people, cohort, store_folder, svs, tmp
     assert Slide.objects.count() == 1 and Patient.objects.count() == 1 and Import.objects.count() == 2
 
 
+@pytest.mark.parametrize("mpp", [0.5, None])
+def test_a_file_that_the_cohort_has_of_another_patient_changes_nothing(people, cohort, store_folder, tmp_path, mpp):
+    path = write_svs(tmp_path / "one.svs", mpp=mpp)
+    first = import_slide(people["contributor"], cohort, path, patient_code="P-1")
+    before = list(Slide.objects.values())
+    other = import_slide(people["contributor"], cohort, path, patient_code="P-2", mpp=0.5)
+    assert other.state == "rejected" and codes(other) == {C.PATIENT_DISAGREES}
+    assert "P-1" in other.findings[0].sentence and "P-2" in other.findings[0].sentence
+    assert list(Slide.objects.values()) == before and Patient.objects.count() == 1
+    assert import_slide(people["contributor"], cohort, path, patient_code=" P-1 ").slide == first.slide
+
+
 def test_a_slide_without_mpp_waits_for_a_person_who_may(people, cohort, store_folder, tmp_path):
     path = write_svs(tmp_path / "TCGA-CR-7395-01A-01.svs", mpp=None)
     waiting = import_slide(people["contributor"], cohort, path)
