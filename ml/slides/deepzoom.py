@@ -68,8 +68,8 @@ class DeepZoom:
 class SlideCache:
     """Open slides by path, least recently used out first; safe to use from many threads.
 
-    A file that was replaced is opened anew, also by one of the same size and time (a copy from a backup). A slide that falls out stays usable for whoever still holds it
-    and is closed when the last holder lets go.
+    A file that was replaced is opened anew, also by one of the same size and time (a copy from a backup). A slide that falls out stays
+    usable for whoever still holds it and is closed when the last holder lets go.
     """
 
     def __init__(self, capacity: int = OPEN_SLIDES) -> None:
