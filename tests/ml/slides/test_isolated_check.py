@@ -1,6 +1,9 @@
 """The parser of strangers' files lives in a child: what kills the child becomes a finding, and nothing else happens."""
 
 import os
+import select
+import subprocess
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -119,3 +122,17 @@ def test_the_childs_own_error_comes_through(tmp_path, picture, make_svs):
         make_working_isolated(original, tmp_path / "working.tif")
     assert caught.value.code == Code.MPP_MISSING and caught.value.hint
     assert os.listdir(tmp_path) == ["a.svs"]
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="other systems do not tell a child that its parent died")
+def test_a_child_ends_with_a_killed_parent(tmp_path):
+    os.mkfifo(tmp_path / "in")
+    asked = ["ml.slides.geojson_child", str(tmp_path / "in"), *map(str, (tmp_path / "out", tmp_path / "told", 9, 9, 0, 0))]
+    code = f"from ml.slides.isolate import run_isolated; run_isolated({asked!r}, 60.0, 2048)"
+    parent = subprocess.Popen([sys.executable, "-c", code], cwd=Path(__file__).parents[3])
+    with (tmp_path / "in").open("wb", buffering=0) as end:  # waits until the child opens the other end to read
+        parent.kill()
+        parent.wait()
+        reader = select.poll()
+        reader.register(end, 0)
+        assert reader.poll(20_000), "the child still reads"
