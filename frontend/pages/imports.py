@@ -25,6 +25,8 @@ ON_ITS_WAY = {
 SETTLED = ("ready", "needs attention", "rejected")
 # Findings about the um per pixel hint at an option of the command line; a page has a field for it.
 MPP_CODES = ("MPP_MISSING", "MPP_IMPLAUSIBLE", "MPP_ANISOTROPIC")
+# Errors that another value may mend; beside these and MPP_*, a form for the um per pixel would lead nowhere.
+MAY_BE_THE_MPP = ("LEVEL_TOO_LOW", "NO_TISSUE")
 
 
 @signed_in
@@ -132,11 +134,13 @@ def slide_attention(request: HttpRequest, slide_id: int) -> HttpResponse:
         else:
             return redirect("job", job_id=job.pk)
     checking = open_job(request.user, OVERRIDE_KIND, slide=slide.pk)
+    errors = [one["code"] for one in slide.findings if one["severity"] == "error"]
     context = {
         **frame(request, cohort, "slides"),
         "slide": slide,
         "findings": on_page(slide.findings, "below, when the check has ended" if checking else "below"),
         "checking": checking,
+        "asks_mpp": not errors or any(code.startswith("MPP_") or code in MAY_BE_THE_MPP for code in errors),
         "refused": refused,
     }
     return render(request, "pages/slide_attention.html", context, status=refused.status if refused else 200)

@@ -175,3 +175,15 @@ def test_the_colour_profile_is_a_switch(case, tmp_path):
     drawn(case)
     assert np.abs(colours_at(case, points) - expected(points)).max() < 40
     assert case.wrong == []
+
+
+def test_a_file_that_changed_is_told_in_the_servers_words(case):
+    from tissueboard.slides.models import Slide
+    from tissueboard.store import store
+
+    path = store.path(Slide.objects.get().working_key)
+    path.write_bytes(bytes(path.stat().st_size))
+    case.reload()
+    case.get_by_text("not the one that was imported").wait_for()
+    assert "check_slides" in case.locator("[data-message]").inner_text()
+    assert not case.get_by_text("TileSource").is_visible()

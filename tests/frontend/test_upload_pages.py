@@ -110,6 +110,16 @@ def test_a_waiting_slide_shows_what_was_found_and_asks_for_the_size_of_a_pixel(p
     assert wrong.status_code == 400 and "have to be a positive number" in words(wrong)
 
 
+@pytest.mark.parametrize(("code", "asks"), [("COMPANION_MISSING", False), ("NO_TISSUE", True), ("MPP_DISAGREES", True)])
+def test_the_size_of_a_pixel_is_asked_for_only_where_it_may_help(people, words, code, asks):
+    slide = people.lung.waiting
+    slide.findings = [slide.findings[0] | {"code": code}]
+    slide.save()
+    answer = people.client("contributor").get(reverse("slide_attention", args=[slide.pk]))
+    assert ('name="mpp"' in answer.content.decode()) is asks
+    assert ("bring the slide again" in words(answer)) is not asks
+
+
 def test_the_size_of_a_pixel_starts_a_job_that_its_page_follows(people, words):
     client, slide = people.client("contributor"), people.lung.waiting
     url = reverse("slide_attention", args=[slide.pk])

@@ -59,7 +59,8 @@ window.tissueboard = window.tissueboard || {};
         this.osd.addOnceHandler("open", resolve);
         this.osd.addOnceHandler("open-failed", (event) => reject(new Error(event.message)));
       });
-      this.ready.then(() => this.drawScale(), () => this.say("The slide could not be opened. Reload the page; its link may have expired."));
+      this.ready.then(() => this.drawScale(), () =>
+        this.sayWhy(slide.dzi, "The slide could not be opened. Reload the page; its link may have expired."));
       for (const event of ["update-viewport", "resize"]) {
         this.osd.addHandler(event, () => this.drawScale());
       }
@@ -67,15 +68,16 @@ window.tissueboard = window.tissueboard || {};
       // The wheel belongs to the page until somebody takes hold of the slide.
       this.osd.canvas.addEventListener("focus", () => this.share());
       this.osd.canvas.addEventListener("blur", () => this.share(true));
-      this.osd.addHandler("tile-load-failed", (event) => this.sayWhy(event.tile));
+      this.osd.addHandler("tile-load-failed", (event) =>
+        this.sayWhy(event.tile.getUrl(), "Some parts of the slide could not be loaded. Reload the page."));
     }
 
-    // Why tiles do not come, in the server's words where it has some; asked once.
-    async sayWhy(tile) {
+    // Why nothing came from this address, in the server's words where it has some; asked once.
+    async sayWhy(address, otherwise) {
       if (this.toldWhy) return;
       this.toldWhy = true;
-      this.say("Some parts of the slide could not be loaded. Reload the page.");
-      const answer = await fetch(tile.getUrl(), { headers: { accept: "application/json" } }).catch(() => null);
+      this.say(otherwise);
+      const answer = await fetch(address, { headers: { accept: "application/json" } }).catch(() => null);
       const body = answer && !answer.ok && answer.status !== 404 ? await answer.json().catch(() => null) : null;
       if (body && body.sentence) this.say(`${body.sentence} ${body.hint}`);
     }
