@@ -14,7 +14,8 @@ from ml.slides.findings import Finding, FindingCode, Severity
 
 MAX_DEPTH = 8
 MAX_NAME = 1024
-MAX_MEMBERS = 10_000
+# Real slides have a few hundred files at most; each is held against all others to find those that belong together.
+MAX_MEMBERS = 2000
 MAX_BYTES = 200 * 1024**3
 MAX_RATIO = 200.0
 

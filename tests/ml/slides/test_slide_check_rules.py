@@ -9,6 +9,8 @@ import pytest
 import tifffile
 from PIL import Image
 
+from ml.slides import dicom_series
+from ml.slides.archives import MAX_MEMBERS, unpack
 from ml.slides.check import SlideReport, check_slide
 from ml.slides.findings import FindingCode as Code
 from ml.slides.findings import Severity
@@ -196,6 +198,15 @@ def test_the_names_behind_a_packed_gigabyte_are_not_waited_for(tmp_path):
         archive.addfile(second, io.BytesIO(bytes(second.size)))
     path.write_bytes(path.read_bytes()[:20_000])  # whoever reads on meets the end of the file
     assert verdict(path) == ("rejected", {Code.ARCHIVE_TOO_LARGE})
+
+
+def test_more_files_than_any_slide_has_are_not_unpacked(tmp_path):
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive:
+        for i in range(MAX_MEMBERS + 1):
+            archive.writestr(f"{i}.dcm", b"DICM")
+    assert verdict(tmp_path / "a.zip") == ("rejected", {Code.ARCHIVE_TOO_LARGE})
+    assert not unpack(tmp_path / "a.zip", "zip", tmp_path)
+    assert MAX_MEMBERS < dicom_series._read.cache_info().maxsize, "or every header is read again for every file"
 
 
 def test_a_broken_archive(tmp_path):
