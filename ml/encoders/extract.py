@@ -48,6 +48,7 @@ class TileEncoder(Protocol):
     device: str
     precision: Any
     weights_sha256: str
+    resizing: str
 
     @property
     def name(self) -> str: ...
@@ -116,7 +117,9 @@ def extract(
     tiles. Errors: SlideError TOO_MANY_BAD_TILES, DISK_FULL, NO_TISSUE, BLOCK_DAMAGED, those of the reader; EncoderError.
     """
     work = SlideWork(name, source, Path(blocks), dict(inputs or {}))
-    done = run_one(work, _compute(encoder), encoder.input_px, encoder_inputs(encoder), progress=progress, limit=limit)
+    done = run_one(
+        work, _compute(encoder), encoder.input_px, encoder_inputs(encoder), progress=progress, limit=limit, engine=encoder.resizing
+    )
     return finish(done, encoder, Path(target), facts)
 
 
@@ -159,7 +162,7 @@ def extract_slides(
             yield there
         else:
             todo.append(SlideWork(name, partial(_source, path, encoder, tiling, out), out / ".blocks" / name, {"recipe": recipe}))
-    for found in run_tiles(todo, _compute(encoder), encoder.input_px, encoder_inputs(encoder), progress, limit):
+    for found in run_tiles(todo, _compute(encoder), encoder.input_px, encoder_inputs(encoder), progress, limit, encoder.resizing):
         if isinstance(found, TilesDone):
             name = found.work.name
             finished = finish(found, encoder, out / f"{name}.h5", {"recipe": recipes[name]})
@@ -248,12 +251,13 @@ def finish(done: TilesDone, encoder: TileEncoder, target: Path, facts: Mapping[s
 
 
 def encoder_inputs(encoder: TileEncoder) -> dict[str, str]:
-    """What makes the vectors others: the encoder, its weights, where and how it computes."""
+    """What makes the vectors others: the encoder, its weights, where and how it computes, how its tiles are resized."""
     return {
         "encoder": encoder.name,
         "weights": encoder.weights_sha256,
         "precision": str(encoder.precision),
         "device": str(encoder.device).split(":")[0],
+        "resizing": encoder.resizing,
         "version": FORMAT,
     }
 

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from ml.encoders.catalogue import encoder
 from ml.encoders.spec import EncoderError, EncoderSpec, Precision
-from ml.slides.resample import model_ready
+from ml.slides.resample import PILLOW, TORCH, model_ready
 
 if TYPE_CHECKING:
     import torch
@@ -33,11 +33,13 @@ class Encoder:
 
     Call it with (b, input_px, input_px, 3) uint8 RGB tiles of tile_um: (b, dim) float32. The same tiles give the same vectors.
     spec, name, dim, input_px, tile_um (um): see EncoderSpec. device, precision: where and how it computes.
-    weights_sha256: of its weight file; of the definition for fixed descriptors.
+    weights_sha256: of its weight file; of the definition for fixed descriptors. resizing: "torch" or "pillow" (ml.slides.resample), how
+    its tiles are resized: torch is not imported for that alone.
     """
 
     def __init__(self, spec: EncoderSpec, run: Callable[[Tiles], Vectors], device: str, precision: Precision, weights_sha256: str) -> None:
         self.spec, self.device, self.precision, self.weights_sha256 = spec, device, precision, weights_sha256
+        self.resizing = PILLOW if spec.weight_free else TORCH
         self._run = run
 
     name = property(lambda self: self.spec.name)

@@ -23,6 +23,7 @@ from ml.slides.blocks import Block, BlockFolder, grid_hash, rows_per_block
 from ml.slides.estimate import FULL, disk_full, seconds_per_tile
 from ml.slides.findings import FindingCode, SlideError
 from ml.slides.loader import TileBatch, TileSource, tile_batches
+from ml.slides.resample import TORCH
 from ml.types import TileGrid
 
 Tiles = NDArray[np.uint8]
@@ -82,14 +83,16 @@ def run_tiles(
     inputs: Mapping[str, Any],
     progress: Callable[[str, int, int], object] = lambda name, done, n: None,
     limit: Callable[[int], int] = bad_limit,
+    engine: str = TORCH,
 ) -> Iterator[TilesDone | tuple[SlideWork, SlideError]]:
     """Every slide when it is done, or with the error that stopped it; slides follow one another without a gap.
 
     out_px: side of a tile in px. inputs: what makes the results others (encoder, weights, code). limit: n -> unreadable tiles that may be.
+    engine: how tiles are resized, "torch" or "pillow" (ml.slides.resample); where it may differ, `inputs` has to name it.
     progress: called after each block with name, tiles done, tiles; what it raises goes on.
     Raises SlideError DISK_FULL (for all slides); what `compute` raises goes on. Finished blocks stay in any case.
     """
-    yield from _Run(works, compute, out_px, inputs, progress, limit).results()
+    yield from _Run(works, compute, out_px, inputs, progress, limit, engine).results()
 
 
 def run_one(work: SlideWork, compute: Compute, out_px: int, inputs: Mapping[str, Any], **more: Any) -> TilesDone:
@@ -126,9 +129,9 @@ class _Plan:
 
 
 class _Run:
-    def __init__(self, works: Any, compute: Compute, out_px: int, inputs: Any, progress: Any, limit: Any) -> None:
+    def __init__(self, works: Any, compute: Compute, out_px: int, inputs: Any, progress: Any, limit: Any, engine: str) -> None:
         self.works, self.compute, self.out_px, self.inputs = iter(works), compute, out_px, dict(inputs)
-        self.progress, self.limit = progress, limit
+        self.progress, self.limit, self.engine = progress, limit, engine
         self.under_way: list[_Plan] = []
         # Filled by the reading thread: slides that are done without reading, or that could not be begun.
         self.ended: deque[TilesDone | tuple[SlideWork, SlideError]] = deque()
@@ -185,7 +188,7 @@ class _Run:
         # A thread of its own: the loader asks for the next slide when one begins, and a tissue mask takes its time.
         sources = ahead(self._sources(plans), PLANNED)
         try:
-            for batch in tile_batches(sources, self.out_px, LOADER_BATCH):
+            for batch in tile_batches(sources, self.out_px, LOADER_BATCH, engine=self.engine):
                 for finished in [number for number in list(plans) if number < batch.source]:
                     del plans[finished]  # its grid would stay in memory for the whole run
                 plans[batch.source].reading = batch.reading

@@ -23,7 +23,7 @@ class MeanColour:
     """Mean colour of 4 x 4 pieces of a tile: 48 values. Counts the tiles that it was given."""
 
     name, dim, input_px, tile_um = "mean-colour", 48, TILE_PX, TILE_UM
-    device, precision, weights_sha256 = "cpu", "fp32", "0" * 64
+    device, precision, weights_sha256, resizing = "cpu", "fp32", "0" * 64, "pillow"
 
     def __init__(self) -> None:
         self.seen = 0

@@ -3,6 +3,7 @@
 import errno
 import os
 import subprocess
+import sys
 from dataclasses import replace
 
 import h5py
@@ -92,8 +93,8 @@ def torn(rows):
     """The loader of a slide whose tiles `rows` cannot be decoded."""
     inner = extraction.run_one.__globals__["tile_batches"]
 
-    def batches(sources, out_px, batch=256):
-        for found in inner(sources, out_px, batch):
+    def batches(sources, out_px, batch=256, **more):
+        for found in inner(sources, out_px, batch, **more):
             bad = np.isin(found.rows, rows)
             found.tiles[bad] = 255
             reasons = {int(row): "It is torn." for row in found.rows[bad]}
@@ -234,3 +235,19 @@ def test_the_command_line_says_what_became_of_each(slide, tmp_path, capsys):
     assert "was there" in capsys.readouterr().out
     assert main([str(slide), *arguments[2:], "--encoder", "nonsense"]) == 1
     assert "nonsense" in capsys.readouterr().err
+
+
+def test_fixed_descriptors_of_resized_tiles_need_no_torch(source, tmp_path):
+    """Tiles of more pixels than the encoder takes are made smaller: no reason to import torch, and the bag says how it was done."""
+    code = (
+        "import sys\nfrom ml.encoders.extract import extract_slides\nfrom ml.encoders.runtime import load_encoder\n"
+        f"(found,) = extract_slides([{str(source.path)!r}], load_encoder('he-descriptors'), {str(tmp_path)!r}, min_tissue=0.0)\n"
+        "print(found.n_tiles, found.tile_um, 'torch' in sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    tiles, tile_um, torch_there = done.stdout.split()
+    assert int(tiles) > 0 and float(tile_um) == 112.0 and torch_there == "False"
+    (bag,) = tmp_path.glob("*.h5")
+    with h5py.File(bag) as file:
+        assert "pillow" in str({key: value for group in (file, *file.values()) for key, value in group.attrs.items()})

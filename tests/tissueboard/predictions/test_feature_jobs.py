@@ -100,8 +100,8 @@ def test_made_again_the_old_file_goes(ask, people, django_capture_on_commit_call
 def without(rows):
     """The loader of a slide whose tiles `rows` cannot be decoded."""
 
-    def batches(sources, out_px, batch=256):
-        for found in tile_batches(sources, out_px, batch):
+    def batches(sources, out_px, batch=256, **more):
+        for found in tile_batches(sources, out_px, batch, **more):
             bad = np.isin(found.rows, rows)
             found.tiles[bad] = 255
             yield replace(found, readable=found.readable & ~bad, reasons={int(r): "A part cannot be decoded." for r in found.rows[bad]})
