@@ -23,7 +23,7 @@ ON_ITS_WAY = {
     "multiplex": "The image is on its way in.",
 }
 SETTLED = ("ready", "needs attention", "rejected")
-# Findings about the um per pixel hint at an option of the command line; a page has a field for it.
+# Findings about the um per pixel hint at an option of the command line; a page has a field for it. A form sends one file, not a folder.
 MPP_CODES = ("MPP_MISSING", "MPP_IMPLAUSIBLE", "MPP_ANISOTROPIC")
 # Errors that another value may mend; beside these and MPP_*, a form for the um per pixel would lead nowhere.
 MAY_BE_THE_MPP = ("LEVEL_TOO_LOW", "NO_TISSUE")
@@ -107,7 +107,10 @@ def _context(request: HttpRequest, found: Any) -> dict[str, Any]:
 def on_page(findings: list[dict[str, Any]], where: str) -> list[dict[str, Any]]:
     """The findings with hints that a reader of a page can follow; where: where she gives the um per pixel."""
     hint = f"Give the µm per pixel {where}: about 0.25 for a 40× scan, about 0.5 for a 20× scan."
-    return [one | {"hint": hint} if one["code"] in MPP_CODES else one for one in findings]
+    hints = dict.fromkeys(MPP_CODES, hint) | {
+        "COMPANION_MISSING": "Pack all files of the slide into one zip, under their own names, and send that."
+    }
+    return [one | {"hint": hints[one["code"]]} if one["code"] in hints else one for one in findings]
 
 
 @signed_in

@@ -118,6 +118,7 @@ def test_the_size_of_a_pixel_is_asked_for_only_where_it_may_help(people, words, 
     answer = people.client("contributor").get(reverse("slide_attention", args=[slide.pk]))
     assert ('name="mpp"' in answer.content.decode()) is asks
     assert ("bring the slide again" in words(answer)) is not asks
+    assert ("into one zip" in words(answer)) is (code == "COMPANION_MISSING"), "a form sends one file, not a folder"
 
 
 def test_the_size_of_a_pixel_starts_a_job_that_its_page_follows(people, words):
