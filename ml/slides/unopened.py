@@ -137,7 +137,7 @@ def _tiff_pages(path: Path, tif: Any, smallest_px: float) -> list[Finding]:
         hint = "Import it as a multiplex image of its sample (Add a multiplex image, or manage.py import_multiplex)."
         findings.append(_error(path, FindingCode.ASSAY_IMAGE, sentence, hint, "IFD 0"))
     elif not rgb:
-        sentence = f"The picture has {page.samplesperpixel} channels of {page.dtype}; a stained slide has three of 8 bits."
+        sentence = f"Channels in the picture: {page.samplesperpixel}, of {page.dtype}; a stained slide has three of 8 bits."
         findings.append(_error(path, FindingCode.NOT_BRIGHTFIELD, sentence, "Export the slide as 8-bit RGB.", "IFD 0"))
     if min(page.imagewidth, page.imagelength) < smallest_px:
         sentence = f"The picture is {page.imagewidth} x {page.imagelength} pixels: smaller than one tile."
