@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Any
 
 import numpy as np
@@ -61,8 +62,7 @@ def model_ready(tiles: Any, mean: tuple[float, float, float], std: tuple[float, 
 
     pixels = torch.from_numpy(tiles) if isinstance(tiles, np.ndarray) else tiles
     b, height, width, _ = pixels.shape
-    factor = (1.0 / (255.0 * torch.tensor(std, dtype=torch.float64))).float().repeat(width).to(pixels.device)
-    shift = (-torch.tensor(mean, dtype=torch.float64) / torch.tensor(std, dtype=torch.float64)).float().repeat(width).to(pixels.device)
+    factor, shift = _factor_and_shift(tuple(mean), tuple(std), width, str(pixels.device))
     rows = pixels.reshape(b, height, width * 3)
     if pixels.device.type != "cpu":
         ready = torch.addcmul(shift, rows.float(), factor)
@@ -73,3 +73,14 @@ def model_ready(tiles: Any, mean: tuple[float, float, float], std: tuple[float, 
         for tile, values in zip(rows, ready):
             torch.addcmul(shift, floats.copy_(tile), factor, out=values)
     return ready.view(b, height, width, 3).permute(0, 3, 1, 2)
+
+
+@lru_cache(maxsize=16)
+def _factor_and_shift(mean: tuple[float, ...], std: tuple[float, ...], width: int, device: str) -> tuple[Any, Any]:
+    """(value / 255 - mean) / std as one multiplication and one addition, (width * 3,) float32 each; only read."""
+    import torch
+
+    with torch.inference_mode(False):  # also usable where gradients are wanted
+        means, stds = torch.tensor(mean, dtype=torch.float64), torch.tensor(std, dtype=torch.float64)
+        factor, shift = 1.0 / (255.0 * stds), -means / stds
+        return factor.float().repeat(width).to(device), shift.float().repeat(width).to(device)
