@@ -33,3 +33,12 @@ def test_the_page_for_our_own_mistakes_needs_no_database():
 def test_rest_gets_json(view, status):
     answer = view(RequestFactory().get("/api/v1/x/"))
     assert answer.status_code == status and answer["Content-Type"] == "application/json"
+
+
+def test_who_opens_a_page_below_slides_reads_a_page_and_a_viewer_json(people):
+    client, slide = people.client("outsider"), people.lung.slides[0]
+    address = reverse("slide_regions", args=[slide.pk])
+    person = client.get(address, headers={"accept": "text/html,application/xhtml+xml,*/*;q=0.8"})
+    assert person.status_code == 404 and person["Content-Type"].startswith("text/html")
+    viewer = client.get(address, headers={"accept": "image/avif,image/webp,*/*;q=0.8"})
+    assert viewer.status_code == 404 and viewer.json()["code"] == "NOT_FOUND"

@@ -49,7 +49,11 @@ class ErrorMiddleware:
         if not isinstance(exception, TissueboardError):
             return None
         record_refusal(getattr(request, "user", None), exception)
-        machine = request.path.startswith(("/api/", "/slides/", "/assays/tiles/"))
-        if machine or request.headers.get("accept", "").startswith("application/json"):
+        accept = request.headers.get("accept", "")
+        # Under /slides/ lie tiles, which a viewer asks for, and pages and downloads, which a person opens.
+        machine = request.path.startswith(("/api/", "/assays/tiles/")) or (
+            request.path.startswith("/slides/") and "text/html" not in accept
+        )
+        if machine or accept.startswith("application/json"):
             return JsonResponse(exception.as_dict(), status=exception.status)
         return render(request, "error.html", {"error": exception, "status": exception.status}, status=exception.status)
