@@ -229,7 +229,7 @@ def _shape_findings(name: str, layout: Layout, planes: list[Plane]) -> list[Find
         findings.append(_finding(name, FindingCode.SEVERAL_IMAGES, Severity.WARNING, sentence, "Save each as a file of its own."))
     findings += _same_shape(name, [(f"channel {i}", p) for i, p in enumerate(planes, 1)])
     if layout.private:
-        sentence = f"{len(layout.private)} of the fields in the header may identify the patient or the file; the image is made without them."
+        sentence = f"{len(layout.private)} of the header's fields may identify the patient or the file; the image is made without them."
         where = ", ".join(dict.fromkeys(layout.private))[:200]
         findings.append(_finding(name, FindingCode.IDENTIFIERS_IN_HEADER, Severity.INFO, sentence, "Nothing to do.", where))
     return findings

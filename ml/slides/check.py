@@ -187,7 +187,7 @@ def _identifiers(slide: Slide, kind: str) -> Iterator[Finding]:
     filled = [key for key, value in slide.osr.properties.items() if value.strip() and key.lower().endswith(IDENTIFYING_PROPERTIES)]
     filled += patient_tags(slide.path) if kind == "dicom" else []
     if filled:
-        sentence = f"{len(filled)} of the fields in the header may identify the patient or the file; the working slide is made without them."
+        sentence = f"{len(filled)} of the header's fields may identify the patient or the file; the working slide is made without them."
         yield Finding(FindingCode.IDENTIFIERS_IN_HEADER, Severity.INFO, name, ", ".join(filled)[:200], sentence, "Nothing to do.")
     if images := sorted(slide.osr.associated_images):
         sentence = "The file carries label, macro or thumbnail pictures; the working slide is made without them."
