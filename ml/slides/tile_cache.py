@@ -84,7 +84,10 @@ class TileCache:
         return self._free.pop()
 
     def _keep(self, key: Key, pixels: Rgb) -> Lent:
-        """The new tile, counted as being read. Where another thread made the same one meanwhile, that one's memory becomes free later."""
+        """The new tile, counted as being read, in the place of the same one of another thread, whose memory is free when nobody reads it."""
+        before = self._kept.get(key)
+        if before is not None and not before.readers:
+            self._free.append(before.pixels)
         self._kept[key] = kept = Lent(pixels, 1)
         self._kept.move_to_end(key)
         return kept
