@@ -244,8 +244,8 @@ def _tissue(slide: Slide, believed: float | None, facts: dict[str, Any]) -> list
     facts["pen_share"], facts["frame_share"] = round(found.pen_share, 4), round(found.frame_share, 4)
     if area >= MIN_TISSUE_MM2:
         return []
-    sentence = "No stained tissue was found: the picture is blank, grey or black."
-    hint = "Look at the slide; a mask, a fluorescence image or an empty scan cannot be used as H&E."
+    sentence = f"No piece of stained tissue of {MIN_TISSUE_MM2:g} mm² or more was found at {mpp:.3g} um per pixel."
+    hint = "Look at the slide: an overview, a mask, a fluorescence image or an empty scan cannot be used as H&E; or the um per pixel is wrong."
     return [_error(slide.path.name, FindingCode.NO_TISSUE, sentence, hint)]
 
 
