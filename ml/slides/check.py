@@ -245,7 +245,7 @@ def _tissue(slide: Slide, believed: float | None, facts: dict[str, Any]) -> list
     if area >= MIN_TISSUE_MM2:
         return []
     sentence = f"No piece of stained tissue of {MIN_TISSUE_MM2:g} mm² or more was found at {mpp:.3g} um per pixel."
-    hint = "Look at the slide: an overview, a mask, a fluorescence image or an empty scan cannot be used as H&E; or the um per pixel is wrong."
+    hint = "Look at the slide: an overview, a mask, a fluorescence picture or an empty scan is no H&E; or the um per pixel is wrong."
     return [_error(slide.path.name, FindingCode.NO_TISSUE, sentence, hint)]
 
 

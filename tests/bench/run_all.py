@@ -5,6 +5,7 @@ With names (`run_all.py slide_tiles memory`) only those run, and nothing is writ
 
 import os
 import platform
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -35,6 +36,17 @@ def machine() -> str:
     return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores, Python {platform.python_version()}"
 
 
+def judged(row: str) -> str:
+    """The row with "missed" beside an aim that its figure (the ratio, or else our own) does not reach."""
+    *cells, aim, equality = row.strip("| ").split(" | ")
+    limit = re.fullmatch(r"(>=|<=) ([\d.]+)(x|%)", aim)
+    figure = re.fullmatch(r"([\d.]+)(x|%)", cells[-1] if cells[-1] != "-" else cells[-2])
+    if limit and figure:
+        reached = float(figure[1]) >= float(limit[2]) if limit[1] == ">=" else float(figure[1]) <= float(limit[2])
+        aim = aim if reached else f"{aim}, **missed**"
+    return "| " + " | ".join((*cells, aim, equality)) + " |"
+
+
 def main() -> int:
     parts, rows, failed = [HEAD.format(machine=machine())], [], []
     wanted = sys.argv[1:]
@@ -47,7 +59,7 @@ def main() -> int:
         if done.returncode:
             failed.append(script.name)
         lines = done.stdout.splitlines()
-        rows += [line for line in lines if line.startswith("| ")]
+        rows += [judged(line) for line in lines if line.startswith("| ")]
         told = "\n".join(line for line in lines if not line.startswith("| "))
         note = "" if done.returncode == 0 else f"\nEnded with exit code {done.returncode}: the figures above are incomplete.\n"
         parts.append(f"## {script.stem.removeprefix('bench_').replace('_', ' ')}\n\n```\n{told.rstrip()}\n```\n{note}")

@@ -24,7 +24,7 @@ from .errors import RunRefused, WhyNot
 from .feeding import feed
 from .models import OPEN, CohortRun, RunItem
 from .selectors import get_run
-from .versions import Options
+from .versions import Options, choose_versions
 
 BATCH = 2000
 
@@ -190,6 +190,8 @@ def _lock(user: Any, run: CohortRun) -> CohortRun:
 
 
 def _go_on(user: Any, run: CohortRun) -> None:
+    """The run goes on in this person's name; VERSION_UNKNOWN where it takes a version that she may not see."""
+    choose_versions(user, run.pipeline, run.cohort, run.versions)
     run.state, run.note, run.finished_at, run.resumed_at = CohortRun.State.RUNNING, "", None, timezone.now()
     run.run_as, run.by_house = user, user is None
     run.save(update_fields=["state", "note", "finished_at", "resumed_at", "run_as", "by_house"])

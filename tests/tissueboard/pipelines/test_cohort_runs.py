@@ -9,8 +9,8 @@ from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
 from tissueboard.accounts.models import AccessLog
-from tissueboard.cohorts.models import Membership
-from tissueboard.errors import NotVisible, RoleMissing
+from tissueboard.cohorts.models import Cohort, Membership
+from tissueboard.errors import NotVisible, RoleMissing, TissueboardError
 from tissueboard.jobs.models import Job
 from tissueboard.jobs.services import cancel as cancel_job
 from tissueboard.pipelines import feeding, selectors
@@ -427,6 +427,18 @@ def test_a_run_does_not_go_on_in_the_name_of_somebody_who_may_not_start_work_any
     assert run.state == "paused" and run.note == "contributor is no longer a contributor of lung. Another contributor can resume it."
     resume(lung.manager, run)
     assert work(run, run_jobs).state == "done" and run.run_as == lung.manager
+
+
+def test_nobody_goes_on_with_a_version_that_she_may_not_see(lung, run_jobs):  # noqa: F811
+    private = Cohort.objects.create(name="private")
+    Membership.objects.create(cohort=private, user=lung.contributor, role="viewer")
+    lung.versions["hex"].cohorts.set([private])
+    run = pause(lung.contributor, start(lung))
+    with pytest.raises(TissueboardError, match="that you may use"):
+        resume(lung.manager, run)
+    run.refresh_from_db()
+    assert (run.state, run.run_as) == ("paused", lung.contributor)
+    assert work(resume(lung.contributor, run), run_jobs).state == "done"
 
 
 def test_the_house_starts_runs_in_nobodys_name(lung, run_jobs):  # noqa: F811
