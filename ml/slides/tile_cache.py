@@ -84,7 +84,7 @@ class TileCache:
         return self._free.pop()
 
     def _keep(self, key: Key, pixels: Rgb) -> Lent:
-        """The new tile, counted as being read, in the place of the same one of another thread, whose memory is free when nobody reads it."""
+        """The new tile, counted as being read, in the place of the same one of another thread; unread, that one's memory is free."""
         before = self._kept.get(key)
         if before is not None and not before.readers:
             self._free.append(before.pixels)
