@@ -25,6 +25,7 @@ from tissueboard.store import store
 
 from .disk import as_finding, full_disk_refused
 from .errors import IntakeCode, error, info, refuse_mixing
+from .import_rows import closed, of_another_patient, opened
 from .models import Import
 from .naming import Codes, codes_for
 from .sealing import checksum, seal
@@ -103,6 +104,8 @@ def import_multiplex(
         known = (
             MultiplexImage.objects.filter(sample__patient__cohort=cohort, sealed_sha256=sha256).select_related("sample__patient").first()
         )
+        if known is not None and (wrong := of_another_patient(known, "image", name, patient_code)):
+            return _close(user, cohort, import_, MultiplexImportResult(name, REJECTED, [wrong], known), dry_run, name, sha256)
         if known is not None and known.state == READY:
             return _close(user, cohort, import_, _again(known, name), dry_run, name, sha256)
         result = _check(file, name, given)
@@ -114,7 +117,7 @@ def import_multiplex(
         if known is not None and known.state == ATTENTION:
             result = replace(result, findings=[_duplicate(known, name), *result.findings])
         sealed_key = known.sealed_key if known else seal(file, sha256)
-        import_ = _opened(user, cohort, import_, name, file, sha256)
+        import_ = opened(user, cohort, import_, Import.Kind.MULTIPLEX, name, file, sha256)
         image = known or _new_image(cohort, codes, technology, simulated, sha256, sealed_key)
     finished = finish(user, image, result, given, import_, tick)
     return _close(user, cohort, import_, finished, False, name, sha256)
@@ -291,27 +294,10 @@ def _one_file(path: Path) -> Iterator[Path]:
         temp.unlink(missing_ok=True)
 
 
-def _opened(user: Any, cohort: Cohort, import_: Import | None, name: str, path: Path, sha256: str) -> Import:
-    if import_ is None:
-        import_ = Import(cohort=cohort, kind=Import.Kind.MULTIPLEX, file_name=name[-255:], created_by=user)
-    import_.state, import_.sha256, import_.size_bytes = Import.State.CHECKING, sha256, path.stat().st_size
-    import_.dry_run = False
-    import_.save()
-    return import_
-
-
 def _close(
     user: Any, cohort: Cohort, import_: Import | None, result: MultiplexImportResult, dry_run: bool, name: str, sha256: str = ""
 ) -> MultiplexImportResult:
-    """Writes the report into the Import row (a dry run has a row only if the file was uploaded)."""
-    if import_ is None:
-        if dry_run:
-            return replace(result, image=None)
-        import_ = Import(cohort=cohort, kind=Import.Kind.MULTIPLEX, file_name=name[-255:], created_by=user)
-    import_.state = result.state
-    import_.sha256 = sha256 or import_.sha256
-    import_.findings = [finding.to_dict() for finding in result.findings]
-    if result.image is not None:
-        import_.facts = {**import_.facts, "image": result.image.pk}
-    import_.save()
-    return replace(result, image=None if dry_run else result.image, import_=import_)
+    """The result with its Import row (a dry run has a row only if the file was uploaded)."""
+    made = {"image": result.image.pk} if result.image is not None else {}
+    row = closed(user, cohort, import_, Import.Kind.MULTIPLEX, name, result.state, result.findings, made, dry_run, sha256)
+    return replace(result, image=None if dry_run else result.image, import_=row)

@@ -23,6 +23,7 @@ from tissueboard.slides.models import Slide
 from .archives import one_slide
 from .disk import as_finding, full_disk_refused, refusal
 from .errors import IntakeCode, IntakeRefused, error, info, refuse_mixing
+from .import_rows import closed, of_another_patient, opened
 from .models import Import
 from .naming import Codes, codes_for
 from .ready import make_files
@@ -112,8 +113,8 @@ def _import_one(
         return _close(user, cohort, import_, _check(path, name, request), dry_run, name)
     sha256 = checksum(path)
     known = Slide.objects.filter(sample__patient__cohort=cohort, sealed_sha256=sha256).select_related("sample__patient").first()
-    if known is not None and request.patient_code and request.patient_code.strip() != known.sample.patient.code:
-        return _close(user, cohort, import_, _of_another_patient(known, name, request.patient_code.strip()), dry_run, name, sha256)
+    if known is not None and (wrong := of_another_patient(known, "slide", name, request.patient_code)):
+        return _close(user, cohort, import_, SlideImportResult(name, REJECTED, [wrong], known), dry_run, name, sha256)
     if known is not None and known.state == READY:
         return _close(user, cohort, import_, _again(known, name), dry_run, name, sha256)
     result = _check(path, name, request)
@@ -124,7 +125,7 @@ def _import_one(
         return _close(user, cohort, import_, result, dry_run, name, sha256)
     if known is not None and known.state == ATTENTION:
         result = replace(result, findings=[_duplicate(known, name), *result.findings])
-    import_ = _opened(user, cohort, import_, name, path, sha256)
+    import_ = opened(user, cohort, import_, Import.Kind.SLIDE, name, path, sha256)
     try:
         with full_disk_refused():
             sealed_key = known.sealed_key if known else seal(path, sha256)
@@ -133,10 +134,10 @@ def _import_one(
         Import.objects.filter(pk=import_.pk).update(state=ATTENTION, findings=[said])
         raise
     slide = known or _new_slide(cohort, codes, request, sha256, sealed_key)
-    closed = _close(user, cohort, import_, _finish(user, slide, result, request, import_, tick), False, name, sha256)
-    if FindingCode.DISK_FULL in {f.code for f in closed.findings}:
+    finished = _close(user, cohort, import_, _finish(user, slide, result, request, import_, tick), False, name, sha256)
+    if FindingCode.DISK_FULL in {f.code for f in finished.findings}:
         raise refusal()  # the slide waits with this finding; an upload keeps its bytes
-    return closed
+    return finished
 
 
 def override_mpp(user: Any, slide: Slide, mpp: float, tick: Tick | None = None) -> SlideImportResult:
@@ -207,17 +208,6 @@ def _again(known: Slide, name: str) -> SlideImportResult:
     """The answer to a file that the cohort has already."""
     earlier = [replace(Finding(**f), file=name) for f in known.findings if f["code"] != IntakeCode.DUPLICATE_SLIDE]
     return SlideImportResult(name, known.state, [_duplicate(known, name), *earlier], known)
-
-
-def _of_another_patient(known: Slide, name: str, patient_code: str) -> SlideImportResult:
-    """One file cannot show two patients: nothing is changed, and somebody has to find out whose it is."""
-    said = error(
-        IntakeCode.PATIENT_DISAGREES,
-        f"The cohort has this file already, as the slide {known.name} of patient {known.sample.patient.code}, not of {patient_code}.",
-        "Nothing was changed. Find out whose slide it is: one of the two names the wrong patient.",
-        file=name,
-    )
-    return SlideImportResult(name, REJECTED, [said], known)
 
 
 def _duplicate(known: Slide, name: str) -> Finding:
@@ -294,30 +284,13 @@ def _advance(slide: Slide, import_: Import | None, state: str) -> None:
         Import.objects.filter(pk=import_.pk).update(state=state)
 
 
-def _opened(user: Any, cohort: Cohort, import_: Import | None, name: str, path: Path, sha256: str) -> Import:
-    if import_ is None:
-        import_ = Import(cohort=cohort, kind=Import.Kind.SLIDE, file_name=name[-255:], created_by=user)
-    import_.state, import_.sha256, import_.size_bytes = Import.State.CHECKING, sha256, path.stat().st_size
-    import_.dry_run = False
-    import_.save()
-    return import_
-
-
 def _close(
     user: Any, cohort: Cohort, import_: Import | None, result: SlideImportResult, dry_run: bool, name: str, sha256: str = ""
 ) -> SlideImportResult:
-    """Writes the report into the Import row (a dry run has a row only if the file was uploaded)."""
-    if import_ is None:
-        if dry_run:
-            return SlideImportResult(result.file, result.state, result.findings, None)
-        import_ = Import(cohort=cohort, kind=Import.Kind.SLIDE, file_name=name[-255:], created_by=user)
-    import_.state = result.state
-    import_.sha256 = sha256 or import_.sha256
-    import_.findings = [finding.to_dict() for finding in result.findings]
-    if result.slide is not None:
-        import_.facts = {**import_.facts, "slide": result.slide.pk}
-    import_.save()
-    return SlideImportResult(result.file, result.state, result.findings, None if dry_run else result.slide, import_)
+    """The result with its Import row (a dry run has a row only if the file was uploaded)."""
+    made = {"slide": result.slide.pk} if result.slide is not None else {}
+    row = closed(user, cohort, import_, Import.Kind.SLIDE, name, result.state, result.findings, made, dry_run, sha256)
+    return SlideImportResult(result.file, result.state, result.findings, None if dry_run else result.slide, row)
 
 
 def scanner_of(facts: dict[str, Any]) -> str:

@@ -64,8 +64,21 @@ def test_the_patients_name_is_in_nothing_that_viewers_read(people, ome):
 @in_this_process
 def test_the_same_file_again_is_found(people, ome):
     first = import_multiplex(people.contributor, people.lung.cohort, ome)
-    again = import_multiplex(people.contributor, people.lung.cohort, ome, patient_code="LU-001")
+    again = import_multiplex(people.contributor, people.lung.cohort, ome)
     assert again.image == first.image and "DUPLICATE_IMAGE" in codes(again) and MultiplexImage.objects.count() == 1
+
+
+@in_this_process
+@pytest.mark.parametrize("waits", [False, True], ids=["finished", "waiting"])
+def test_a_file_that_the_cohort_has_of_another_patient_changes_nothing(people, ome, nameless, waits):
+    path, cohort = (nameless if waits else ome), people.lung.cohort
+    first = import_multiplex(people.contributor, cohort, path, patient_code="LU-000")
+    before, patients = list(MultiplexImage.objects.values()), Patient.objects.count()
+    other = import_multiplex(people.contributor, cohort, path, patient_code="LU-001", channels=PANEL, mpp=0.7)
+    assert other.state == "rejected" and codes(other) == {"PATIENT_DISAGREES"}
+    assert "LU-000" in other.findings[0].sentence and "LU-001" in other.findings[0].sentence
+    assert list(MultiplexImage.objects.values()) == before and Patient.objects.count() == patients
+    assert import_multiplex(people.contributor, cohort, path, patient_code=" LU-000 ").image == first.image
 
 
 @in_this_process
@@ -296,7 +309,7 @@ def test_the_command_imports_and_reports_each_image(people, ome, nameless, tmp_p
     states = [line["state"] for line in json.loads(report.read_text())]
     assert states == ["ready", "needs attention", "needs attention", "rejected"]
     assert "1 ready, 2 needs attention, 1 rejected" in capsys.readouterr().out
-    call_command("import_multiplex", "lung", str(nameless), channels_file=names, mpp=0.5, patient="LU-003", technology="imc")
+    call_command("import_multiplex", "lung", str(nameless), channels_file=names, mpp=0.5, technology="imc")
     assert MultiplexImage.objects.filter(state="ready").count() == 2
     call_command("import_multiplex", "lung", str(folder), mpp=0.5, dry_run=True)
     assert "nothing was written" in capsys.readouterr().out
