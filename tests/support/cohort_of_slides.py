@@ -1,5 +1,6 @@
 """A cohort with any number of slides without files, and a pipeline of small jobs: for tests of runs over cohorts."""
 
+from collections import Counter
 from types import SimpleNamespace
 from typing import Any
 
@@ -63,3 +64,42 @@ def more_slides(cohort: Any, n: int, **facts: Any) -> list[Any]:
         Slide(sample=s, name=s.code, sealed_sha256=f"{i:064}", working_sha256=f"{first + i:064x}", **(ready | facts))
         for i, s in enumerate(samples)
     )
+
+
+@pytest.fixture(autouse=True)
+def one_process(monkeypatch):
+    """As if no worker had spoken: a window for one process."""
+    from tissueboard.pipelines import feeding
+
+    monkeypatch.setattr(feeding, "_processes", Counter)
+
+
+def start(lung, user=None):
+    """The run of all steps over the cohort, by the contributor unless said otherwise."""
+    from tissueboard.pipelines.run_services import start_run
+
+    return start_run(user or lung.contributor, lung.cohort, PIPELINE)
+
+
+def states(run):
+    """How many items are in each state."""
+    from tissueboard.pipelines.models import RunItem
+
+    return Counter(RunItem.objects.filter(run=run).with_state().values_list("state", flat=True))
+
+
+def work(run, run_jobs):
+    """Feeds and works in turns until nothing is left."""
+    from tissueboard.pipelines.feeding import feed
+
+    while run_jobs() or feed(run.pk):
+        feed(run.pk)
+    run.refresh_from_db()
+    return run
+
+
+def verbs():
+    """What the access log says, oldest first."""
+    from tissueboard.accounts.models import AccessLog
+
+    return list(AccessLog.objects.order_by("pk").values_list("verb", "username"))
