@@ -4,6 +4,7 @@ from collections import Counter
 
 import pytest
 from cohort_of_slides import PIPELINE, lung, more_slides, one_process, start, states, steps, verbs, work  # noqa: F401
+from django.conf import settings
 from django.db import IntegrityError, connection, transaction
 from django.test.utils import CaptureQueriesContext
 
@@ -17,6 +18,7 @@ from tissueboard.pipelines.run_services import cancel, extend, pause, resume, re
 from tissueboard.predictions.models import Prediction
 from tissueboard.slides.models import Slide
 
+WINDOW = settings.RUNS_WINDOW
 processes = feeding._processes
 
 
