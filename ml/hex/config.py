@@ -91,3 +91,6 @@ class HexPredictConfig(BaseModel):
 
     batch: int = _f(256, "tiles", "released code: 128", "Tiles per forward pass.", ge=1)
     views: Literal[1, 4] = _f(1, "", "released code: 1", "Predictions averaged over this many mirrored views of the tile.")
+    stride_um: float | None = _f(
+        None, "um", "paper: 3.5 (14 px of 0.25 um/px)", "Distance of neighbouring tiles of a map; None: side by side.", gt=0
+    )
