@@ -11,7 +11,7 @@ from tissueboard.jobs.models import Job
 from tissueboard.model_registry.models import ModelVersion
 from tissueboard.slides.models import Slide
 
-KINDS = ("feature bag", "virtual map", "niche set", "risk")
+KINDS = ("feature bag", "virtual map", "dense map", "niche set", "risk", "explanation")
 
 
 class Prediction(models.Model):
@@ -22,8 +22,12 @@ class Prediction(models.Model):
     class Kind(models.TextChoices):
         FEATURE_BAG = "feature bag"
         VIRTUAL_MAP = "virtual map"
+        # The same channels from overlapping tiles, beside the virtual map that niches and risk are made from.
+        DENSE_MAP = "dense map"
         NICHE_SET = "niche set"
         RISK = "risk"
+        # What a risk of the slide stands on, tile by tile.
+        EXPLANATION = "explanation"
 
     kind = models.CharField(max_length=16, choices=Kind.choices)
     patient = models.ForeignKey(Patient, models.CASCADE, related_name="predictions")
