@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import os
 import time
 import warnings
@@ -111,7 +112,7 @@ class _Watch(pl.Callback):
         loss = float(outputs["loss"]) * trainer.accumulate_grad_batches
         self.losses.append(loss)
         self.since.append(loss)
-        self.diverged = loss != loss
+        self.diverged = math.isnan(loss)
         self.cancelled = plan.stop is not None and plan.stop()
         self.late = self.done < plan.total and time.monotonic() - self.started > plan.max_seconds
         ended = self.diverged or self.cancelled or self.late or self.done >= plan.total
@@ -171,8 +172,8 @@ def run_loop(
 ) -> LoopFacts:
     """Trains `module` in place: `epochs` times `steps` batches, `total` of them at most (None: all).
 
-    batches: yields `steps` batches (already shuffled and augmented), or gives them for the number of an epoch. progress(fraction, text) about
-    fifty times; stop() is asked after every step. max_seconds: wall clock after which it ends early. clip: limit of the gradient's norm.
+    batches: yields `steps` batches (already shuffled and augmented), or gives them for the number of an epoch. progress(fraction, text)
+    about fifty times; stop() is asked after every step. max_seconds: wall clock after which it ends early. clip: limit of the gradient's norm.
     accumulate: batches whose gradients are averaged before a step (a last smaller group of an epoch is stepped too). precision: of a GPU; a
     CPU computes in fp32. devices: above 1 Lightning's DDP, one process per device as `torchrun` starts them; then each process is given its
     own batches. seed: makes every epoch's random state its own. measure(epoch): figures after each epoch, recorded by name; record: see
