@@ -1,8 +1,7 @@
-"""Tiles -> virtual proteins -> a map over the slide."""
+"""Tiles -> virtual proteins. Laid on the slide they are a map: ml.hex.maps."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from ml.hex.errors import HexDataError
 from ml.hex.model import HexModel
 from ml.hex.ranges import range_vectors
 from ml.hex.weights import HexWeights
-from ml.types import TileGrid, VirtualMap
 
 
 @dataclass(frozen=True)
@@ -91,52 +89,3 @@ def run_model(model: HexModel, pixels: NDArray[np.uint8], config: HexPredictConf
         values.append(torch.stack([model.head(v)[0] for v in vectors]).mean(0).float().cpu())
         features.append(vectors[0].float().cpu())
     return torch.cat(features).numpy(), torch.cat(values).numpy()
-
-
-def to_map(
-    values: NDArray[np.float32],
-    grid: TileGrid,
-    names: Sequence[str],
-    out_of_range: NDArray[np.float32] | None = None,
-    effective_resolution_um: float | None = None,
-) -> VirtualMap:
-    """Lays predictions on the slide: values (n, P), row i of tile i of the grid -> VirtualMap over the tissue's bounding box.
-
-    A cell is one step of the grid (the tile's side, or less where tiles overlap); cells without a tile are NaN. Two tiles in one cell: the
-    later one stays (spec 6). Raises HexDataError where rows, tiles and names do not fit.
-    """
-    if len(values) != len(grid) or values.shape[1] != len(names) or not len(grid):
-        raise HexDataError(
-            "map_shape", f"Values are {values.shape} for {len(grid)} tiles and {len(names)} names.", "Give one row per tile.", "values"
-        )
-    step, origin = _step(grid), grid.xy.min(axis=0).astype(float)
-    col, row = np.rint((grid.xy - origin) / step).astype(np.int64).T
-    shape = (int(row.max()) + 1, int(col.max()) + 1)
-    layers = np.full((len(names), *shape), np.nan, np.float32)
-    layers[:, row, col] = values.T
-    far = None
-    if out_of_range is not None:
-        far = np.full(shape, np.nan, np.float32)
-        far[row, col] = out_of_range
-    return VirtualMap(
-        values=layers,
-        names=tuple(names),
-        pitch_um=step * grid.mpp,
-        origin_px0=(float(origin[0]), float(origin[1])),
-        step_px0=step,
-        effective_resolution_um=effective_resolution_um,
-        out_of_range=far,
-    )
-
-
-def _step(grid: TileGrid) -> float:
-    """Step of the grid in px0. Corners are whole pixels and the step need not be: it is measured over the whole width."""
-    steps = []
-    for axis in (0, 1):
-        places = np.unique(grid.xy[:, axis])
-        gaps = np.diff(places)[np.diff(places) > 1]
-        if len(gaps):
-            span, usual = float(places[-1] - places[0]), gaps[gaps <= gaps.min() + 1].mean()
-            steps.append(span / round(span / usual))
-    step = min(steps, default=grid.tile_px0)
-    return grid.tile_px0 if step > grid.tile_px0 - 1 else step

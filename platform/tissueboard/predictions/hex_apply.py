@@ -139,7 +139,7 @@ def _save_bag(source: Source, grid: Any, arrays: dict[str, Any]) -> tuple[str, s
 def _save_map(source: Source, grid: Any, arrays: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
     import numpy as np
 
-    from ml.hex.predict import to_map
+    from ml.hex.maps import to_map
     from ml.slides.map_files import write_map
 
     resolution = source.version.metrics.get("effective_resolution_um")

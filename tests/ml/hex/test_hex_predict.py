@@ -1,16 +1,13 @@
-"""From tiles to a map: the right fold, one space of vectors, the right cell, and a warning outside the range."""
+"""From tiles to values: the right fold, one space of vectors, and a warning outside the range."""
 
 import numpy as np
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from ml.hex.config import HexPredictConfig
 from ml.hex.errors import HexDataError
-from ml.hex.predict import infer, predict, to_map
+from ml.hex.predict import infer, predict
 from ml.hex.ranges import fit_range
 from ml.training.splits import patient_hash
-from ml.types import TileGrid
 
 
 @pytest.fixture(scope="module")
@@ -81,36 +78,3 @@ def test_by_definition_one_in_a_hundred_fitting_tiles_is_above_one():
     assert np.corrcoef(fitted.distance(vectors[:50]), exact)[0, 1] > 0.999
     few = fit_range(vectors[:4])
     assert np.isfinite(few.distance(vectors)).all()
-
-
-@given(
-    st.integers(2, 12),
-    st.integers(2, 12),
-    st.floats(20, 500),
-    st.tuples(st.integers(0, 5000), st.integers(0, 5000)),
-    st.randoms(use_true_random=False),
-)
-def test_every_tile_lands_in_its_own_cell(rows, cols, side, origin, random):
-    row, col = (v.ravel() for v in np.meshgrid(np.arange(rows), np.arange(cols), indexing="ij"))
-    keep = np.array(sorted({0, 1, cols, rows * cols - 1, *random.sample(range(rows * cols), rows * cols // 2)}))
-    row, col = row[keep], col[keep]
-    xy = np.floor(np.stack([col, row], axis=1) * side + np.array(origin)).astype(np.int64)
-    grid = TileGrid(xy, side, 0.25, (20000, 20000))
-    values = np.arange(len(keep), dtype=np.float32)[:, None]
-    laid = to_map(values, grid, ("a",), out_of_range=values[:, 0])
-    assert laid.pitch_um == pytest.approx(side * 0.25) and laid.step_px0 == pytest.approx(side)
-    first_row, first_col = row.min(), col.min()
-    np.testing.assert_array_equal(laid.values[0, row - first_row, col - first_col], values[:, 0])
-    assert np.isfinite(laid.values).sum() == np.isfinite(laid.out_of_range).sum() == len(keep)
-    assert laid.origin_px0 == (float(xy[:, 0].min()), float(xy[:, 1].min()))
-
-
-def test_overlapping_tiles_give_a_finer_pitch():
-    xy = np.array([(x, y) for y in range(0, 224, 56) for x in range(0, 2240, 56)])
-    laid = to_map(np.ones((len(xy), 2), np.float32), TileGrid(xy, 224.0, 0.25, (3000, 3000)), ("a", "b"))
-    assert laid.pitch_um == 14 and laid.values.shape == (2, 4, 40) and laid.effective_resolution_um is None
-
-
-def test_rows_that_do_not_fit_the_grid_are_refused():
-    with pytest.raises(HexDataError, match="one row per tile"):
-        to_map(np.ones((2, 1), np.float32), TileGrid(np.zeros((3, 2), np.int64), 10.0, 0.5, (9, 9)), ("a",))
