@@ -10,6 +10,8 @@ from django.http import HttpRequest, HttpResponse
 from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
+from frontend.figures.curves import Panel, panels
+from frontend.figures.svg_curves import draw
 from tissueboard.cohorts.access import Role
 from tissueboard.cohorts.selectors import cohorts_for, patients_for
 from tissueboard.jobs import selectors, services
@@ -19,6 +21,7 @@ from .access import signed_in
 from .cohorts import page_of
 
 LIVE = (*WAITING, *ACTIVE)
+WIDE, PHONE = 700.0, 320.0
 
 
 @signed_in
@@ -84,6 +87,20 @@ def _named(jobs: list[Any], name: str) -> set[int]:
     return {value for job in jobs if isinstance(value := job.params.get(name), int)}
 
 
+@dataclass(frozen=True)
+class Drawn:
+    """One panel of curves, as SVG for a wide window and for a phone."""
+
+    panel: Panel
+    wide: str
+    phone: str
+
+    @property
+    def means(self) -> int:
+        """How many values the coarsest line has behind each of its points."""
+        return max(line.each for line in self.panel.lines)
+
+
 def job_context(user: Any, job: Any) -> dict[str, Any]:
     """What the page shows of a job; the traceback goes to staff only."""
     mine = {c.pk for c in cohorts_for(user, Role.CONTRIBUTOR)}
@@ -103,6 +120,7 @@ def job_context(user: Any, job: Any) -> dict[str, Any]:
         "timeline": selectors.timeline(user, job),
         "needs": selectors.needs(user, job),
         "outputs": selectors.outputs(user, job),
+        "curves": [Drawn(panel, draw(panel, WIDE), draw(panel, PHONE)) for panel in panels(selectors.curves(user, job))],
         "show_traceback": user.is_staff and job.traceback,
     }
 

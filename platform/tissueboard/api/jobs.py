@@ -69,12 +69,19 @@ class OutputSerializer(serializers.Serializer[Any]):
     created_at = serializers.DateTimeField()
 
 
+class JobCurveSerializer(serializers.Serializer[Any]):
+    x = serializers.ListField(child=serializers.FloatField(), help_text="Grows; of a training: epochs passed.")
+    y = serializers.ListField(child=serializers.FloatField())
+    each = serializers.IntegerField(help_text="How many values each point is the mean of.")
+
+
 class JobDetailSerializer(JobSerializer):
     place_in_queue = serializers.SerializerMethodField(help_text="1 for the next one to start; null when it is not queued.")
     expected_seconds = serializers.SerializerMethodField(help_text="Median of the last jobs of this kind.")
     needs = serializers.SerializerMethodField(help_text="Ids of the jobs that must succeed first.")
     timeline = serializers.SerializerMethodField()
     outputs = serializers.SerializerMethodField()
+    curves = serializers.SerializerMethodField(help_text="{series: points} of what it drew, e.g. the loss of each fold.")
 
     def get_place_in_queue(self, job: Any) -> int | None:
         return selectors.place_in_queue(job)
@@ -92,6 +99,10 @@ class JobDetailSerializer(JobSerializer):
     @extend_schema_field(OutputSerializer(many=True))
     def get_outputs(self, job: Any) -> Any:
         return OutputSerializer(selectors.outputs(self.context["request"].user, job), many=True).data
+
+    @extend_schema_field(serializers.DictField(child=JobCurveSerializer()))
+    def get_curves(self, job: Any) -> Any:
+        return {curve.series: JobCurveSerializer(curve).data for curve in selectors.curves(self.context["request"].user, job)}
 
 
 class JobList(ListAddress):

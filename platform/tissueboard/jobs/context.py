@@ -15,6 +15,7 @@ from django.db import close_old_connections, connection
 from django.utils import timezone
 
 from .code_version import code_version
+from .curves import Curves
 from .errors import Cancelled, Superseded
 from .models import ACTIVE, Job
 
@@ -53,6 +54,8 @@ class JobContext:
         self.created_by_id: int | None = job.created_by_id
         self.cohort_ids = list(job.cohorts.order_by("pk").values_list("pk", flat=True))
         self._written = 0.0
+        self._said: dict[str, Any] = {}
+        self._curves = Curves(job.pk)
         self._lost = threading.Event()
 
     @property
@@ -67,19 +70,36 @@ class JobContext:
 
     def progress(self, fraction: float, text: str = "") -> None:
         """Says how far the work is (0 to 1) and in words; at most one write a second. Raises Cancelled when somebody asked for it."""
-        if time.monotonic() - self._written < PROGRESS_SECONDS and fraction < 1:
-            return
-        self._write(progress=min(max(float(fraction), 0.0), 1.0), progress_text=text[:200])
+        self._said = {"progress": min(max(float(fraction), 0.0), 1.0), "progress_text": text[:200]}
+        if fraction >= 1:
+            self._write()
+        else:
+            self.check()
+
+    def curve(self, series: str, x: float, y: float) -> None:
+        """One point of a curve that the job's page draws and keeps, e.g. ("fold 1 training", epochs passed, loss).
+
+        x grows within a series. Series are thinned to at most curves.MOST_POINTS points and written with the progress, at most once a
+        second; what is left is written when the work ends, however it ends. Raises what `progress` raises.
+        """
+        self._curves.add(series, x, y)
+        self.check()
 
     def check(self) -> None:
         """Raises Cancelled when somebody cancelled the job, Superseded when it went on without us. For loops without progress to tell."""
         if time.monotonic() - self._written >= PROGRESS_SECONDS:
             self._write()
 
-    def _write(self, **columns: Any) -> None:
+    def flush(self) -> None:
+        """Writes what of the curves is not written yet, if this attempt still is the one that counts."""
+        if self._curves.changed and self.beat():
+            self._curves.write()
+
+    def _write(self) -> None:
         self._written = time.monotonic()
-        if self._lost.is_set() or not self.beat(**columns):
+        if self._lost.is_set() or not self.beat(**self._said):
             raise Superseded(f"job {self.job_id}, attempt {self.attempt}")
+        self._curves.write()
         if Job.objects.filter(pk=self.job_id, cancel_requested=True).exists():
             raise Cancelled(f"job {self.job_id}")
 

@@ -32,7 +32,11 @@ def execute(job_id: int, attempt: int, worker: str) -> bool:
     ctx = JobContext(Job.objects.get(pk=job_id))
     try:
         with Heartbeat(ctx):
-            _save(ctx, registry.get(_kind(job_id)).run(ctx))
+            try:
+                done = registry.get(_kind(job_id)).run(ctx)
+            finally:
+                ctx.flush()
+            _save(ctx, done)
     except Cancelled:
         advance(job_id, State.RUNNING, State.CANCELLED, attempt, note="stopped on request")
     except Superseded:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from django.conf import settings
+from django.contrib.postgres.fields import ArrayField
 from django.db import models
 from django.db.models import F, Q
 
@@ -167,3 +168,27 @@ class JobOutput(models.Model):
 
     def __str__(self) -> str:
         return f"{self.kind} of job {self.job_id}"
+
+
+class JobCurve(models.Model):
+    """One curve that a job drew while it worked, such as the loss of a fold. Written by `JobContext.curve`, thinned as it grows.
+
+    x, y: equally long, x grows (a training: epochs passed). each: how many values the job gave for one point (their mean is kept).
+    """
+
+    job = models.ForeignKey(Job, models.CASCADE, related_name="curves")
+    series = models.CharField(max_length=80)
+    x = ArrayField(models.FloatField())
+    y = ArrayField(models.FloatField())
+    each = models.PositiveIntegerField(default=1)
+
+    class Meta:
+        ordering = ["id"]
+        constraints = [
+            models.UniqueConstraint(fields=["job", "series"], name="one_curve_per_job_and_series"),
+            models.CheckConstraint(name="curve_series_not_blank", condition=~Q(series="")),
+            models.CheckConstraint(name="curve_each_positive", condition=Q(each__gte=1)),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.series} of job {self.job_id}"

@@ -7,7 +7,7 @@ from typing import Any
 from tissueboard.accounts.models import User
 from tissueboard.errors import NotVisible
 
-from .models import ACTIVE, WAITING, Job, JobOutput, JobQuerySet, JobTransition, State
+from .models import ACTIVE, WAITING, Job, JobCurve, JobOutput, JobQuerySet, JobTransition, State
 
 RECENT = 50
 
@@ -38,6 +38,11 @@ def timeline(user: User, job: Job) -> list[JobTransition]:
 
 def outputs(user: User, job: Job) -> list[JobOutput]:
     return list(JobOutput.objects.filter(job=job, job__in=Job.objects.visible_to(user)))
+
+
+def curves(user: User, job: Job) -> list[JobCurve]:
+    """What the job drew while it worked, in the order in which the series began."""
+    return list(JobCurve.objects.filter(job=job, job__in=Job.objects.visible_to(user)))
 
 
 def needs(user: User, job: Job) -> list[Job]:
