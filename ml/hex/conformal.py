@@ -5,8 +5,8 @@ stays within, and the half-width is the ceil((n + 1)(1 - alpha))-th smallest sco
 exchangeable with them, the chance that at least 1 - alpha of her tiles lie in their intervals is then at least 1 - alpha.
 
 Vovk V, Gammerman A, Shafer G. Algorithmic Learning in a Random World, 2005; Lei J et al. J Am Stat Assoc 2018 (split conformal);
-Dunn R, Wasserman L, Ramdas A. J Am Stat Assoc 2023 (groups as the unit). The calibration predictions are out of fold: each comes from one model, where a
-new patient gets the mean of all folds, which is a little better as a rule. So intervals err to the wide side, but that is not proven.
+Dunn R, Wasserman L, Ramdas A. J Am Stat Assoc 2023 (groups as the unit). The calibration predictions are out of fold: each comes from
+one model, where a new patient gets the mean of all, a little better as a rule. So intervals err to the wide side; that is not proven.
 """
 
 from __future__ import annotations
