@@ -122,11 +122,9 @@ def read_content(bag: ForeignBag) -> BagContent:
     facts: dict[str, Any] = {}
     xy = None
     for path in dict.fromkeys((bag.coords, own)):  # what the features' own file says wins
-        with _readable(path), h5py.File(path, "r") as file:
-            if "coords" in file:
-                stored = cast(h5py.Dataset, file["coords"])
-                xy = np.asarray(stored, np.int64).reshape(-1, 2)
-                facts |= {name: _plain(value) for name, value in stored.attrs.items()}
+        places, stated = _places(path)
+        xy = xy if places is None else places
+        facts |= stated
     if xy is None:
         raise SlideError(FindingCode.COORDS_MISSING, f"{bag.coords.name} holds no coords.", "Bring the patch files of the same run.")
     if len(xy) != n:
@@ -136,6 +134,19 @@ def read_content(bag: ForeignBag) -> BagContent:
             "They are of different runs, or one of them was broken off: make them again.",
         )
     return BagContent(n, dim, xy, _side(facts), _number(facts.get("level0_magnification")), _size(facts), finite)
+
+
+def read_places(path: str | Path) -> tuple[NDArray[np.int64], float | None]:
+    """(corners (n, 2) int64 px0, side of a tile in px0 or None where the file does not say it) of a coordinate file of CLAM or TRIDENT.
+
+    Errors: SlideError BAG_UNREADABLE, COORDS_MISSING.
+    """
+    path = Path(path)
+    xy, facts = _places(path)
+    if xy is None:
+        raise SlideError(FindingCode.COORDS_MISSING, f"{path.name} holds no coords.", "Bring the patch file of the slide.")
+    side = _side(facts)
+    return xy, _number(facts.get("patch_size")) if side is None and facts.get("patch_level") == 0 else side
 
 
 def vectors(bag: ForeignBag) -> Iterator[NDArray[np.float32]]:
@@ -225,6 +236,15 @@ def _readable(path: Path) -> Iterator[None]:
             f"The file {path.name} is truncated or not a feature file ({type(error).__name__}).",
             "Copy it again, or make the features of this slide again.",
         ) from error
+
+
+def _places(path: Path) -> tuple[NDArray[np.int64] | None, dict[str, Any]]:
+    """Corners and attributes of `coords`; None where the file holds none."""
+    with _readable(path), h5py.File(path, "r") as file:
+        if "coords" not in file:
+            return None, {}
+        stored = cast(h5py.Dataset, file["coords"])
+        return np.asarray(stored, np.int64).reshape(-1, 2), {name: _plain(value) for name, value in stored.attrs.items()}
 
 
 def _tensor(path: Path) -> NDArray[np.float32]:
