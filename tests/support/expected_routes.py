@@ -138,6 +138,20 @@ def bag(part: Any) -> Any:
     return imported_bag(part.slide)
 
 
+def training(cohorts: str = "") -> Callable[[Any, Any], dict[str, Any]]:
+    """Scales of niches on the cohort, whose slide has features of the hex version. cohorts: the name under which the cohort is sent."""
+
+    def body(part: Any, world: Any) -> dict[str, Any]:
+        from tissueboard.predictions.models import Prediction
+
+        about = {"patient": part.patient, "slide": part.slide, "version": world.versions["hex"], "kind": "feature bag"}
+        Prediction.objects.get_or_create(**about, defaults={"job": part.jobs["done"], "inputs": {}, "code_version": "test"})
+        sent = {"name": f"scales of {part.cohort.name}", "version": world.versions["hex"].pk}
+        return sent | ({"what": "niche", cohorts: [part.cohort.name]} if cohorts else {})
+
+    return body
+
+
 def table(part: Any, world: Any) -> dict[str, Any]:
     file = BytesIO(b"patient_id,age\n" + part.patient.code.encode() + b",60\n")
     file.name = "ages.csv"
@@ -277,6 +291,11 @@ API = {
     "api:run_retry": api_post(200, kwargs=run),
     "api:run_extend": api_post(200, kwargs=run),
     "api:run_cancel": api_post(200, kwargs=run),
+    "api:families": api_list(),
+    # What the hand-made cohorts have is enough for the scales of niches: features of the hex version are made when they are asked for.
+    "api:trainings": Route(
+        get=signed_in(200, anonymous=401), post=members(201, anonymous=401, role="contributor"), body=training("cohorts"), json=True
+    ),
     "api:retrieval": api_post(200, role="viewer", body=lambda part, world: {"slide": part.slide.pk, "k": 3}),
     "api:kaplan_meier": api(query=lambda part, world: {"cohort": part.cohort.name, "endpoint": "OS", "group_by": "stage"}),
     "api:encoders": api_list(),

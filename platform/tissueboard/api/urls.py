@@ -20,6 +20,7 @@ from . import (
     slides,
     survival,
     tokens,
+    trainings,
     views,
 )
 
@@ -65,6 +66,8 @@ urlpatterns = [
     path("runs/<int:run_id>/retry/", cohort_runs.RunRetry.as_view(), name="run_retry"),
     path("runs/<int:run_id>/extend/", cohort_runs.RunExtend.as_view(), name="run_extend"),
     path("runs/<int:run_id>/cancel/", cohort_runs.RunCancel.as_view(), name="run_cancel"),
+    path("families/", trainings.FamilyList.as_view(), name="families"),
+    path("trainings/", trainings.TrainingList.as_view(), name="trainings"),
     path("retrieval/", retrieval.Retrieval.as_view(), name="retrieval"),
     path("kaplan-meier/", survival.KaplanMeier.as_view(), name="kaplan_meier"),
     path("encoders/", encoders.EncoderList.as_view(), name="encoders"),

@@ -31,3 +31,33 @@ class RunRefused(TissueboardError):
     """A run over a cohort cannot be started or changed like that now."""
 
     status = 409
+
+
+class UnknownTraining(TissueboardError):
+    status = 404
+
+    def __init__(self, name: str, known: list[str]):
+        super().__init__("UNKNOWN_TRAINING", f"There is no training {name[:80]}.", f"Trainings are: {', '.join(known)}.", where="what")
+
+
+class TrainingRefused(TissueboardError):
+    """A training cannot be started like that; said before anything is queued."""
+
+    status = 409
+
+
+class ConfigInvalid(TissueboardError):
+    """Settings that do not fit. fields: (setting, sentence) of each one; "" for settings that do not fit together."""
+
+    def __init__(self, fields: list[tuple[str, str]]):
+        self.fields = fields
+        name, sentence = fields[0]
+        super().__init__("CONFIG_INVALID", sentence, "Correct the settings; nothing was started.", where=where_of(name))
+
+    def as_dict(self) -> dict[str, object]:  # type: ignore[override]
+        return {**super().as_dict(), "errors": [{"where": where_of(name), "sentence": sentence} for name, sentence in self.fields]}
+
+
+def where_of(setting: str) -> str:
+    """Where in a request a setting is: "config.lr"."""
+    return f"config.{setting}" if setting else "config"
