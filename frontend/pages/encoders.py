@@ -8,11 +8,11 @@ from django.shortcuts import redirect, render
 from django.views.decorators.http import require_POST, require_safe
 
 from ml.encoders.spec import PUBLIC_COHORTS
-from tissueboard.model_registry.encoder_catalogue import HERE, LATER, MISSING, READY, WITH_HEAD, EncoderState, ask_for_encoder, catalogue
+from tissueboard.model_registry.encoder_catalogue import HERE, MISSING, READY, WITH_HEAD, EncoderState, ask_for_encoder, catalogue
 
 from .access import signed_in
 
-BADGES = {READY: "ok", HERE: "info", MISSING: "", LATER: "", WITH_HEAD: ""}
+BADGES = {READY: "ok", HERE: "info", MISSING: "", WITH_HEAD: ""}
 
 
 @signed_in

@@ -81,6 +81,10 @@ LAYOUTS: dict[str, Layout] = {
     "coca": Layout(below="visual.", drop=_COCA_DROP, positions="bilinear"),
     "coca_v15": Layout(drop=_COCA_DROP, positions="bilinear"),
     "keep": Layout(drop=(r"text\.", r"logit_scale$")),
+    "musk": Layout(
+        drop=(r".*\.B\.", r"beit3\.text_embed\.", r"beit3\.vision_embed\.mask_token$", r"(language|vision)_head\.", r"logit_scale$"),
+        positions="bicubic",
+    ),
     # timm 0.5.4 has the downsampling at the end of a stage, today's timm at the start of the next
     "swin_054": Layout(
         drop=(r"head\.", r".*\.attn_mask$", r".*\.relative_position_index$"),

@@ -14,6 +14,7 @@ from torch import nn
 
 from ml.encoders.layouts import LAYOUTS, converted, fitted_positions
 from ml.encoders.modules import AttentionPool, CocaTower, ConvStem, PlainAttentionPool, ProjectedTower, TokenVector
+from ml.encoders.musk import OFFSET, POSITIONS, MuskTower
 from ml.encoders.spec import EncoderError, EncoderSpec, WeightsMismatch
 from ml.encoders.weights import missing, read_tensors
 
@@ -41,9 +42,7 @@ def _coca(spec: EncoderSpec, pool: type[nn.Module]) -> nn.Module:
 
 
 def _refuse(spec: EncoderSpec) -> nn.Module:
-    if spec.weight_free:
-        raise EncoderError("no_network", f"The encoder {spec.name} is fixed descriptors and has no network.", "Choose another to train.")
-    raise EncoderError("not_here_yet", spec.refusal, "Choose another encoder of the catalogue.")
+    raise EncoderError("no_network", f"The encoder {spec.name} is fixed descriptors and has no network.", "Choose another to train.")
 
 
 BUILDERS: dict[str, Callable[[EncoderSpec], nn.Module]] = {
@@ -52,15 +51,13 @@ BUILDERS: dict[str, Callable[[EncoderSpec], nn.Module]] = {
     "coca_v15": partial(_coca, pool=PlainAttentionPool),
     "keep": lambda spec: ProjectedTower(_trunk(spec), spec.dim),
     "ctranspath": lambda spec: _trunk(spec, embed_layer=ConvStem),
+    "musk": lambda spec: MuskTower(spec.input_px, dim=spec.dim, **spec.timm_kwargs),
     "descriptors": _refuse,
-    "later": _refuse,
 }
 
 
 def build_network(spec: EncoderSpec, weights: Path | None) -> nn.Module:
     """(B, 3, input_px, input_px) float32, normalised -> (B, dim). Errors as ml.encoders.catalogue.build."""
-    if spec.refusal:
-        _refuse(spec)
     if spec.needs_weights and weights is None:
         raise missing(spec, f"Encoder {spec.name} needs a weight file and none was given.")
     if weights is None:
@@ -104,6 +101,9 @@ def _fitting(spec: EncoderSpec, network: nn.Module, state: dict[str, Any], file:
         vit = target.get_submodule(key.rpartition(".")[0])
         prefix = 0 if vit.no_embed_class else vit.num_prefix_tokens
         found[key] = fitted_positions(found[key], tuple(wanted[key].shape), prefix, vit.patch_embed.grid_size, layout.positions)
+    if isinstance(target, MuskTower) and POSITIONS in found:  # two rows that no token uses, the class token, the patches
+        shape = (1, *wanted[POSITIONS].shape)
+        found[POSITIONS] = fitted_positions(found[POSITIONS][None], shape, OFFSET + 1, target.grid_size, layout.positions)[0]
     absent, extra = sorted(wanted.keys() - found.keys()), sorted(found.keys() - wanted.keys())
     shapes = sorted(k for k in wanted.keys() & found.keys() if wanted[k].shape != found[k].shape)
     if absent or extra or shapes:

@@ -74,7 +74,7 @@ def load_encoder(
 
     weights: its file; None looks into `<root>/<encoder>/` (root None: `$TISSUEBOARD_HOME/weights`), then at the hub where that is allowed.
     device: "cpu", "cuda", "cuda:1". precision: "fp32", "fp16" or "bf16"; None is the entry's own on a GPU and fp32 on a CPU.
-    Raises EncoderError: unknown_encoder, not_here_yet, untrained, weights_missing, weights_gated, weights_unreadable, weights_mismatch,
+    Raises EncoderError: unknown_encoder, untrained, weights_missing, weights_gated, weights_unreadable, weights_mismatch,
     hub_unreachable, no_device.
     """
     spec = encoder(name)
@@ -82,8 +82,6 @@ def load_encoder(
         from ml.encoders.descriptors import describe, fingerprint
 
         return Encoder(spec, lambda tiles: describe(tiles, spec.mpp), "cpu", "fp32", fingerprint())
-    if spec.refusal:
-        raise EncoderError("not_here_yet", spec.refusal, "Choose another encoder of the catalogue.")
     from ml.encoders.networks import build_network
     from ml.encoders.weights import file_sha256, find_weights
 

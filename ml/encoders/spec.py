@@ -37,8 +37,9 @@ class EncoderSpec:
 
     name, title: for programs, for people. dim: length of its vector per tile. input_px: side of its input in px.
     tile_um: side in um of the tile that it is given here. mean, std: per RGB channel, of values in 0..1.
-    network: the builder in ml.encoders.networks; "descriptors" has no network, "later" cannot be built yet (`refusal` says why).
-    timm_name, timm_kwargs: architecture for `timm.create_model(num_classes=0)`; layers and activations are named as text.
+    network: the builder in ml.encoders.networks; "descriptors" has no network.
+    timm_name, timm_kwargs: architecture for `timm.create_model(num_classes=0)`; layers and activations are named as text. "musk" takes the
+    sizes of ml.encoders.musk.MuskTower as timm_kwargs.
     layout: how the tensors of the released file are named (ml.encoders.layouts.LAYOUTS).
     vector: made of the network's output: "pooled" (its own), "cls", or "cls+mean" of the patch tokens. vector_note: for a person.
     precision: what it is run in on a GPU; a CPU computes in fp32.
@@ -79,7 +80,6 @@ class EncoderSpec:
     source: str = ""
     verified: bool = True
     note: str = ""
-    refusal: str = ""
 
     @property
     def mpp(self) -> float:

@@ -48,9 +48,9 @@ def test_where_the_hub_is_allowed_staff_may_fetch(people, words, folder, monkeyp
     assert "Fetch and use it" in page(people, words, "staff", q="phikon") and "Fetch and use it" not in page(people, words, q="phikon")
 
 
-def test_musk_says_that_it_is_not_supported_yet(people, words, folder):
+def test_the_encoder_of_hex_waits_for_its_file(people, words, folder):
     text = page(people, words, "staff", q="musk")
-    assert "not supported here yet MUSK cannot be applied here yet" in text and "Use it" not in text
+    assert "weights missing" in text and f"Accept the terms at xiangjx/musk, then put model.safetensors into {folder}/musk/" in text
 
 
 def test_filters(people, words, folder):

@@ -42,7 +42,7 @@ class EncoderSerializer(serializers.Serializer[Any]):
     source = serializers.CharField(source="spec.source", help_text="Where these figures come from.")
     verified = serializers.BooleanField(source="spec.verified", help_text="False when some were not read there; see note.")
     note = serializers.CharField(source="spec.note", allow_blank=True)
-    state = serializers.CharField(help_text="One of: ready, file is here, weights missing, not supported here yet, trained with its head.")
+    state = serializers.CharField(help_text="One of: ready, file is here, weights missing, trained with its head.")
     sentence = serializers.CharField(allow_blank=True, help_text="What a person has to do, where something is missing.")
     version = serializers.IntegerField(source="version.pk", allow_null=True, default=None, help_text="Model version in use, or null.")
 

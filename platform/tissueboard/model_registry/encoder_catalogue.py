@@ -19,7 +19,7 @@ from .selectors import versions_for
 if TYPE_CHECKING:
     from ml.encoders.spec import EncoderSpec
 
-READY, HERE, MISSING, LATER, WITH_HEAD = "ready", "file is here", "weights missing", "not supported here yet", "trained with its head"
+READY, HERE, MISSING, WITH_HEAD = "ready", "file is here", "weights missing", "trained with its head"
 KIND = "model_registry.add_encoder"
 
 
@@ -60,8 +60,6 @@ def _state(user: Any, spec: EncoderSpec, version: ModelVersion | None) -> Encode
     root = Path(settings.WEIGHTS_ROOT)
     if version is not None:
         return EncoderState(spec, READY, version)
-    if spec.refusal:
-        return EncoderState(spec, LATER, None, spec.refusal)
     if not spec.needs_weights:
         if spec.weight_free:
             return EncoderState(spec, HERE, None, "It needs no file.")

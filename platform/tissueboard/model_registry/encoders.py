@@ -45,7 +45,7 @@ def register_encoder(user: Any, name: str, weights: Path | None = None) -> Model
     """Checks an encoder's weight file, copies it into the store and registers it; the same file again gives the version that is there.
 
     user: staff, or None for the house itself. weights: the file; None takes the one in `WEIGHTS_ROOT/<encoder>/`.
-    Errors: StaffOnly; TissueboardError ENCODER_UNKNOWN_ENCODER, ENCODER_NOT_HERE_YET, ENCODER_WEIGHTS_MISSING, _GATED, _UNREADABLE,
+    Errors: StaffOnly; TissueboardError ENCODER_UNKNOWN_ENCODER, ENCODER_WEIGHTS_MISSING, _GATED, _UNREADABLE,
     _MISMATCH, ENCODER_UNTRAINED.
     """
     require_staff(user)
@@ -66,8 +66,6 @@ def prepared(name: str, weights: Path | None = None) -> NewVersion | ModelVersio
 
     try:
         spec = encoder(name)
-        if spec.refusal:
-            raise EncoderError("not_here_yet", spec.refusal, "Choose another encoder of the catalogue.")
         if not spec.needs_weights and not spec.weight_free:
             sentence = f"The encoder {name} is trained together with its head and has no weights of its own."
             raise EncoderError("untrained", sentence, "Train a model that holds it, or choose another encoder.")

@@ -10,7 +10,7 @@ from ml.encoders.catalogue import CATALOGUE, EncoderError, WeightsMismatch, Weig
 from ml.encoders.layouts import LAYOUTS
 from ml.encoders.spec import PUBLIC_COHORTS
 
-NETWORKS = ("timm", "coca", "coca_v15", "keep", "ctranspath", "descriptors", "later")
+NETWORKS = ("timm", "coca", "coca_v15", "keep", "ctranspath", "musk", "descriptors")
 
 
 def test_listing_encoders_imports_no_torch():
@@ -64,7 +64,7 @@ def test_commercial_use_follows_the_licence(licence, allowed):
     assert replace(encoder("uni"), licence=licence).commercial is allowed
 
 
-@pytest.mark.parametrize("spec", [s for s in CATALOGUE.values() if s.needs_weights and not s.refusal], ids=lambda s: s.name)
+@pytest.mark.parametrize("spec", [s for s in CATALOGUE.values() if s.needs_weights], ids=lambda s: s.name)
 def test_the_full_architecture_has_the_published_size_and_gives_the_declared_vector(spec):
     """On torch's meta device: shapes without memory. Some are published with the positions of larger images, up to 2% of their size."""
     import torch
@@ -75,13 +75,6 @@ def test_the_full_architecture_has_the_published_size_and_gives_the_declared_vec
         network = make_network(spec).eval()
         assert network(torch.zeros(1, 3, spec.input_px, spec.input_px)).shape == (1, spec.dim)
     assert sum(p.numel() for p in network.parameters()) / 1e6 == pytest.approx(spec.million_parameters, rel=0.025)
-
-
-def test_what_cannot_be_applied_yet_says_so(tmp_path):
-    (tmp_path / "model.safetensors").write_bytes(b"any")
-    with pytest.raises(EncoderError, match="MUSK") as caught:
-        build("musk", tmp_path / "model.safetensors")
-    assert caught.value.code == "not_here_yet" and caught.value.sentence.endswith(".")
 
 
 def test_fixed_descriptors_cannot_be_trained():
@@ -115,7 +108,7 @@ def test_the_compact_encoder_gives_one_vector_per_tile():
         assert network(torch.zeros(2, 3, spec.input_px, spec.input_px)).shape == (2, spec.dim)
 
 
-@pytest.mark.parametrize("name", [s.name for s in CATALOGUE.values() if s.needs_weights and not s.refusal])
+@pytest.mark.parametrize("name", [s.name for s in CATALOGUE.values() if s.needs_weights])
 def test_missing_weights_are_refused_with_a_sentence_and_where_to_get_them(name, tmp_path):
     for weights in (None, tmp_path / "not-there.safetensors"):
         with pytest.raises(WeightsMissing) as caught:

@@ -90,12 +90,6 @@ def test_an_untrained_network_gives_no_vectors():
     assert caught.value.code == "untrained"
 
 
-def test_musk_says_that_it_comes_later(tmp_path):
-    with pytest.raises(EncoderError, match="cannot be applied here yet") as caught:
-        load_encoder("musk", root=tmp_path)
-    assert caught.value.code == "not_here_yet"
-
-
 class Small(torch.nn.Module):
     """A device that holds so many tiles at a time, and then says what CUDA says."""
 
