@@ -141,8 +141,6 @@ def why_no_encoder(user: Any, name: str) -> str:
         spec = encoder(name)
     except EncoderError as error:
         return f"{error.sentence} {error.hint}".strip()
-    if spec.refusal:
-        return spec.refusal
     if not spec.needs_weights:
         return ""
     row = next((row for row in catalogue(user) if row.spec.name == spec.name), None)

@@ -55,7 +55,7 @@ def _sentence(name: str, error: Any, values: Mapping[str, Any], schema: dict[str
         return said if not name else f"{name} is {given}. {said}"
     if error["type"] == "extra_forbidden":
         return f"There is no setting {name[:80]}; there are {', '.join(schema['properties'])}."
-    if error["type"] == "missing":
+    if error["type"] == "missing" and value_at(values, name) is None:
         return f"{name} is missing; it takes {allowed(property_at(schema, name), schema)}."
     return f"{name} is {given}; it takes {allowed(property_at(schema, name), schema)}."
 
