@@ -50,7 +50,7 @@ def protein_density(tissue: Tissue) -> NDArray[np.float32]:
     return maps
 
 
-def _box_means(maps: NDArray[np.float32], x0: NDArray[np.float64], y0: NDArray[np.float64], side: float) -> NDArray[np.float32]:
+def box_means(maps: NDArray[np.float32], x0: NDArray[np.float64], y0: NDArray[np.float64], side: float) -> NDArray[np.float32]:
     """(n, channels) means over squares (um), exact for squares that cut map cells; squares are cropped to the slide."""
     rows, cols = maps.shape[1:]
     left, right = (np.clip(v / GRID_UM, 0, cols) for v in (x0, x0 + side))
@@ -67,7 +67,7 @@ def _box_means(maps: NDArray[np.float32], x0: NDArray[np.float64], y0: NDArray[n
 
 
 def _tile_means(tissue: Tissue, x0: NDArray[np.float64], y0: NDArray[np.float64], side_um: float) -> NDArray[np.float32]:
-    return _box_means(protein_density(tissue), x0, y0, side_um)
+    return box_means(protein_density(tissue), x0, y0, side_um)
 
 
 @lru_cache(maxsize=4)
@@ -95,12 +95,22 @@ def tile_labels(tissue: Tissue, grid: TileGrid, config: SimulatorConfig | None =
     Noise: a gain per channel and slide, a relative error per tile, and a small offset; drawn from the tissue's seed, so
     the same tissue and grid give the same labels. ValueError where the grid's mpp is not the tissue's.
     """
+    config = config or SimulatorConfig(size_px=tissue.size_px, mpp=tissue.mpp)
+    values = measured(tile_amounts(tissue, grid, config), np.random.default_rng([tissue.seed, 11]), config.label_noise)
+    return TileLabels(values, HEX_PANEL, grid)
+
+
+def tile_amounts(tissue: Tissue, grid: TileGrid, config: SimulatorConfig) -> NDArray[np.float64]:
+    """(n, 40) what there really is in each tile, in the unit of channel_scale: no noise, not clipped. ValueError for another mpp."""
     if abs(grid.mpp - tissue.mpp) > 1e-3 * tissue.mpp:
         raise ValueError(f"The grid has {grid.mpp} um per px and the tissue {tissue.mpp}; make the grid on this tissue's slide.")
-    config = config or SimulatorConfig(size_px=tissue.size_px, mpp=tissue.mpp)
     xy = grid.xy.astype(np.float64) * grid.mpp
-    values = _tile_means(tissue, xy[:, 0], xy[:, 1], grid.tile_um) / channel_scale(config)
-    rng = np.random.default_rng([tissue.seed, 11])
-    gain = np.exp(rng.normal(0, config.label_noise / 2, values.shape[1]))
-    values = values * gain * np.exp(rng.normal(0, config.label_noise, values.shape)) + rng.normal(0, 0.1 * config.label_noise, values.shape)
-    return TileLabels(np.clip(values, 0, 1).astype(np.float32), HEX_PANEL, grid)
+    amounts: NDArray[np.float64] = _tile_means(tissue, xy[:, 0], xy[:, 1], grid.tile_um) / channel_scale(config)
+    return amounts
+
+
+def measured(amounts: NDArray[np.float64], rng: np.random.Generator, noise: float) -> NDArray[np.float32]:
+    """(n, p) amounts of one slide -> (n, p) float32 in 0..1 as the assay reads them; noise: log sd of a tile's relative error."""
+    gain = np.exp(rng.normal(0, noise / 2, amounts.shape[1]))
+    values = amounts * gain * np.exp(rng.normal(0, noise, amounts.shape)) + rng.normal(0, 0.1 * noise, amounts.shape)
+    return np.clip(values, 0, 1).astype(np.float32)
