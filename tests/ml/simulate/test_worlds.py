@@ -11,12 +11,12 @@ from ml.simulate.worlds import WORLDS, hidden_markers, neighbours, tissue_grid, 
 from ml.survival.concordance import concordance
 
 CONFIG = SimulatorConfig(size_px=1024)
-PEOPLE = 9
+PEOPLE = 12
 
 
 @pytest.fixture(scope="module")
 def slides():
-    """(patient, grid, labels in the visible world, in the mixed one, in the invisible one) of nine patients."""
+    """(patient, grid, labels in the visible world, in the mixed one, in the invisible one) of twelve patients."""
     rows = []
     for index in range(PEOPLE):
         patient = simulate_patient(index, seed=21, config=CONFIG)
@@ -46,9 +46,9 @@ def test_a_hidden_protein_has_nothing_to_do_with_the_visible_one(slides):
     ids = np.repeat([patient.code for patient, *_ in slides], [len(grid) for _, grid, *_ in slides])
     visible, invisible = (np.concatenate([row[k] for row in slides]) for k in (2, 4))
     figures = slide_figures(invisible, visible, ids, ids)
-    assert abs(np.nanmean(figures.r)) < 0.05  # 9 x 40 correlations of about 55 tiles
+    assert abs(np.nanmean(figures.r)) < 0.05  # 12 x 40 correlations of about 55 tiles
     between = [np.corrcoef(figures.means[:, j], figures.predicted_means[:, j])[0, 1] for j in range(40)]
-    assert abs(np.mean(between)) < 0.4  # nine slides
+    assert abs(np.mean(between)) < 0.4  # twelve slides
 
 
 def test_it_has_the_same_law_and_is_as_smooth(slides):
@@ -80,7 +80,7 @@ def test_each_marker_patient_and_seed_has_a_stream_of_its_own(slides):
 
 @pytest.fixture(scope="module")
 def bags():
-    return {world: simulate_bags(n=20, world=world, seed=5, reference=12, size_px=1024) for world in WORLDS}
+    return {world: simulate_bags(n=24, world=world, seed=5, reference=16, size_px=1024) for world in WORLDS}
 
 
 def test_a_bag_holds_what_mica_reads(bags):
@@ -88,9 +88,9 @@ def test_a_bag_holds_what_mica_reads(bags):
         tiles = len(bag.he)
         assert bag.he.shape == (tiles, FEATURES) and bag.measured.shape == bag.virtual.shape == (tiles, 40)
         assert bag.codex_measured.shape == bag.codex_virtual.shape == (40, 40 * len(SUMMARY))
-        assert np.isfinite(bag.codex_virtual).all() and 0 <= bag.measured.min() and bag.measured.max() <= 1
+        assert np.isfinite(bag.codex_virtual).all() and bag.measured.min() >= 0 and bag.measured.max() <= 1
         assert bag.time >= 1 and isinstance(bag.event, bool)
-    assert len({bag.patient for bag in bags["mixed"]}) == 20
+    assert len({bag.patient for bag in bags["mixed"]}) == 24
 
 
 def test_the_picture_is_the_same_in_all_worlds(bags):
