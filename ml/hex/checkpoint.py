@@ -1,9 +1,12 @@
-"""HEX on disk: a folder of fold{k}.safetensors + config.json + provenance.json, and the authors' head by their keys."""
+"""HEX on disk: a folder of fold{k}.safetensors + config.json + provenance.json, and the authors' head by their keys.
+
+A head on an encoder that was never trained here is kept without it: the encoder's own weight file is asked for again, by its checksum.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -14,13 +17,14 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import Tensor
+from torch import Tensor, nn
 
 from ml.encoders.catalogue import architecture, encoder
+from ml.encoders.weights import file_sha256
 from ml.hex.config import HexFitConfig
 from ml.hex.data import HexDataset, LabelScale
 from ml.hex.errors import CheckpointError
-from ml.hex.model import HexHead, HexModel
+from ml.hex.model import HexHead, HexModel, tower
 from ml.hex.ranges import FeatureRange
 from ml.hex.weights import HexFold, HexWeights
 from ml.slides.files import whole_file
@@ -47,8 +51,13 @@ def save_fit(
     label: str,
     inputs: Mapping[str, str],
     facts: Mapping[str, Any] | None = None,
+    seen_before: Mapping[int, Sequence[str]] | None = None,
+    encoder_weights: str | Path | None = None,
 ) -> dict[str, Any]:
     """Writes a fitted HEX and gives its provenance back.
+
+    seen_before: fold -> hashes of patients that the model it was fine-tuned from had seen. encoder_weights: the file of its encoder, whose
+    checksum is kept where the encoder itself is not.
 
     salt: secret with which patients' codes are hashed into the membership lists (never stored). code_version: of the code that made it.
     label: e.g. "trained on simulated tissue", shown wherever a number of it shows. inputs: name -> SHA-256 of what it was fitted on.
@@ -56,8 +65,9 @@ def save_fit(
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     weights = fit.weights
-    checksums = {f"fold{k}.safetensors": write_fold(folder, k, fold, "") for k, fold in enumerate(weights.folds)}
+    checksums = {f"fold{k}.safetensors": write_fold(folder, k, fold, "", weights.config) for k, fold in enumerate(weights.folds)}
     spec = encoder(weights.config.encoder)
+    lists = membership(fit.fold_of, salt)
     provenance = {
         "format": FORMAT,
         "label": label,
@@ -65,8 +75,9 @@ def save_fit(
         "code_version": code_version,
         "inputs": dict(inputs),
         "weights_sha256": checksums,
-        "encoder": {k: getattr(spec, k) for k in ("name", "label", "licence", "pretraining_overlap")},
-        "membership": membership(fit.fold_of, salt),
+        "encoder": {k: getattr(spec, k) for k in ("name", "label", "licence", "pretraining_overlap")}
+        | {"weights_sha256": file_sha256(Path(encoder_weights)) if encoder_weights else ""},
+        "membership": [sorted({*hashes, *(seen_before or {}).get(k, ())}) for k, hashes in enumerate(lists)],
         "metrics": fit.metrics(),
         "card": [vars(row) for row in fit.card],
         "facts": dict(facts or {}),
@@ -82,8 +93,11 @@ def save_fit(
     return provenance
 
 
-def load(folder: str | Path) -> HexWeights:
-    """The weights of a folder, strictly: every tensor is there, of its shape and of the checksum written; CheckpointError else."""
+def load(folder: str | Path, encoder_weights: str | Path | None = None, device: str = "cpu") -> HexWeights:
+    """The weights of a folder, strictly: every tensor is there, of its shape and of the checksum written; CheckpointError else.
+
+    encoder_weights: the file of the encoder, for a head that was fitted on one which is not kept with it. device: where the models lie.
+    """
     folder = Path(folder)
     described, provenance = _read_json(folder, "config.json"), _read_json(folder, "provenance.json")
     if described.get("family") != "hex" or provenance.get("format") != FORMAT:
@@ -99,10 +113,12 @@ def load(folder: str | Path) -> HexWeights:
         raise CheckpointError(
             "config_wrong", f"The config of the weights in {folder.name} is not complete.", "Save the model again.", "config.json"
         ) from error
-    if len(lists) != config.folds or scale.factor.shape != (len(config.markers),):
+    # released weights are one model, whatever number of folds their recipe names
+    if len(lists) != provenance.get("models", config.folds) or scale.factor.shape != (len(config.markers),):
         raise CheckpointError("config_wrong", f"The config in {folder.name} contradicts itself.", "Save the model again.", "config.json")
+    network = _kept_apart(folder, config, provenance, encoder_weights)
     folds = []
-    for k in range(config.folds):
+    for k in range(len(lists)):
         name = f"fold{k}.safetensors"
         if not (folder / name).is_file():
             raise CheckpointError("weights_absent", f"The weight file {name} is not in {folder.name}.", "Copy the folder again.", name)
@@ -110,35 +126,59 @@ def load(folder: str | Path) -> HexWeights:
             raise CheckpointError(
                 "weights_changed", f"The weight file {name} is not the one that was saved.", "Copy the folder again.", name
             )
-        folds.append(read_fold(folder, k, config))
+        folds.append(read_fold(folder, k, config, network))
+        folds[-1].model.to(device)
     return HexWeights(config, scale, tuple(folds), lists, provenance)
+
+
+def _kept_apart(folder: Path, config: HexFitConfig, provenance: Mapping[str, Any], weights: str | Path | None) -> nn.Module | None:
+    """The frozen encoder of heads that are kept without it; None where every fold holds its own."""
+    if config.trained_layers != 0:
+        return None
+    wanted = provenance.get("encoder", {}).get("weights_sha256", "")
+    if wanted and weights is None:
+        sentence = f"The model {folder.name} stands on the encoder {config.encoder}, whose weights are not kept with it."
+        raise CheckpointError(
+            "encoder_weights_missing", sentence, "Bring the encoder into use first, or name its weight file.", folder.name
+        )
+    if wanted and weights is not None and file_sha256(Path(weights)) != wanted:
+        sentence = f"The weight file {Path(weights).name} is not the one of {config.encoder} that the model {folder.name} was fitted on."
+        raise CheckpointError("encoder_weights_differ", sentence, "Name the same file.", Path(weights).name)
+    return tower(config, weights)
 
 
 # -- one fold --------------------------------------------------------------------------------------------------------------------------
 
 
-def write_fold(folder: Path, k: int, fold: HexFold, mark: str) -> str:
+def write_fold(folder: Path, k: int, fold: HexFold, mark: str, config: HexFitConfig) -> str:
     """Writes fold{k}.safetensors (whole or not at all) and gives its SHA-256. mark: fingerprint of what it was fitted on."""
     folder.mkdir(parents=True, exist_ok=True)
-    r = fold.range
-    tensors = {f"model.{key}": value.contiguous() for key, value in fold.model.state_dict().items()}
-    for key, value in (("mean", r.mean), ("sd", r.sd), ("whiten", r.whiten), ("p99", np.array([r.p99]))):
-        tensors[f"range.{key}"] = torch.from_numpy(np.ascontiguousarray(value))
-    content = save(tensors, {"mark": mark, "facts": json.dumps(fold.facts)})
+    kept = fold.model.state_dict()
+    if config.trained_layers == 0:
+        kept = {key: value for key, value in kept.items() if not key.startswith("encoder.")}
+    tensors = {f"model.{key}": value.contiguous() for key, value in kept.items()}
+    if (r := fold.range) is not None:
+        for key, value in (("mean", r.mean), ("sd", r.sd), ("whiten", r.whiten), ("p99", np.array([r.p99]))):
+            tensors[f"range.{key}"] = torch.from_numpy(np.ascontiguousarray(value))
+    content = save(tensors, {"mark": mark, "facts": json.dumps(fold.facts), "range": "known" if r is not None else "unknown"})
     _write(folder / f"fold{k}.safetensors", content)
     return sha256(content).hexdigest()
 
 
-def read_fold(folder: Path, k: int, config: HexFitConfig) -> HexFold:
-    """The fold's model in eval mode, on the CPU. CheckpointError names the tensors that do not fit."""
+def read_fold(folder: Path, k: int, config: HexFitConfig, network: nn.Module | None = None) -> HexFold:
+    """The fold's model in eval mode, on the CPU; network: a frozen encoder that is kept apart. CheckpointError names tensors that do not
+    fit."""
     name = f"fold{k}.safetensors"
     tensors, header = _tensors(folder / name)
     spec = encoder(config.encoder)
-    model = HexModel(architecture(config.encoder), HexHead(spec.dim, len(config.markers), config.hidden, config.dropout), spec)
+    model = HexModel(network or architecture(config.encoder), HexHead(spec.dim, len(config.markers), config.hidden, config.dropout), spec)
     state = {key.removeprefix("model."): value for key, value in tensors.items() if key.startswith("model.")}
-    _check(name, {key: tuple(v.shape) for key, v in model.state_dict().items()}, {key: tuple(v.shape) for key, v in state.items()})
-    model.load_state_dict(state, assign=True)
+    wanted = {key: tuple(v.shape) for key, v in model.state_dict().items() if network is None or not key.startswith("encoder.")}
+    _check(name, wanted, {key: tuple(v.shape) for key, v in state.items()})
+    model.load_state_dict(state, strict=network is None, assign=True)
     model = model.to(memory_format=torch.channels_last).eval().requires_grad_(False)
+    if header.get("range") == "unknown":
+        return HexFold(model, None, json.loads(header.get("facts", "{}")))
     try:
         mean, sd, whiten, p99 = (tensors[f"range.{key}"].numpy() for key in ("mean", "sd", "whiten", "p99"))
     except KeyError as error:
@@ -148,19 +188,28 @@ def read_fold(folder: Path, k: int, config: HexFitConfig) -> HexFold:
     return HexFold(model, FeatureRange(mean, sd, whiten, float(p99[0])), json.loads(header.get("facts", "{}")))
 
 
-def fingerprint(data: HexDataset, config: HexFitConfig, folds: Mapping[str, int], encoder_weights: str | None) -> str:
-    """SHA-256 of all that decides a fit: pixels, labels, ids, config, folds and the encoder's starting weights."""
+def fingerprint(
+    data: HexDataset,
+    config: HexFitConfig,
+    folds: Mapping[str, int],
+    encoder_weights: str | None,
+    start: Mapping[int, tuple[HexModel, Sequence[str]]] | None = None,
+) -> str:
+    """SHA-256 of all that decides a fit: pixels, labels, ids, config, folds, the encoder's starting weights, and a model to start from."""
     digest = sha256()
     for array in (data.images, data.labels):
         digest.update(np.ascontiguousarray(array).data)
-    start = sha256(Path(encoder_weights).read_bytes()).hexdigest() if encoder_weights else ""
+    weights = file_sha256(Path(encoder_weights)) if encoder_weights else ""
     digest.update(
-        json.dumps([data.slides.tolist(), data.patients.tolist(), config.model_dump(mode="json"), sorted(folds.items()), start]).encode()
+        json.dumps([data.slides.tolist(), data.patients.tolist(), config.model_dump(mode="json"), sorted(folds.items()), weights]).encode()
     )
+    for k in sorted(start or {}):
+        for key, value in (start or {})[k][0].state_dict().items():
+            digest.update(f"{k}{key}".encode() + value.cpu().numpy().tobytes())
     return digest.hexdigest()
 
 
-def read_fold_if_same(folder: Path, k: int, mark: str, config: HexFitConfig) -> HexFold | None:
+def read_fold_if_same(folder: Path, k: int, mark: str, config: HexFitConfig, network: nn.Module | None = None) -> HexFold | None:
     """A finished fold of the very same fit, else None (it is then fitted, and the file replaced)."""
     path = folder / f"fold{k}.safetensors"
     if not path.is_file():
@@ -168,7 +217,7 @@ def read_fold_if_same(folder: Path, k: int, mark: str, config: HexFitConfig) -> 
     try:
         if _tensors(path)[1].get("mark") != mark:
             return None
-        return read_fold(folder, k, config)
+        return read_fold(folder, k, config, network)
     except CheckpointError:
         return None
 

@@ -1,18 +1,16 @@
-"""Tiles and labels in memory: checks, the unit of the labels, resizing, and augmented batches."""
+"""Tiles and labels: checks, the unit of the labels, resizing."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 from torch.nn import functional as F
 
-from ml.hex.colour import STAINS
 from ml.hex.config import HexFitConfig
 from ml.hex.errors import HexDataError
 
@@ -47,11 +45,11 @@ def label_scale(labels: NDArray[np.float32], kind: Literal["p99_global", "divide
 class HexDataset:
     """Tiles of many slides.
 
-    images: (n, S, S, 3) uint8 RGB, each tile_um wide. labels: (n, P) float32 in the unit of `scale`.
-    patients, slides: (n,) str, one id per tile. markers: P names.
+    images: (n, S, S, 3) uint8 RGB at the encoder's size, each tile_um wide; or (n, d) float32 vectors of a frozen encoder. labels: (n, P)
+    float32 in the unit of `scale`. patients, slides: (n,) str, one id per tile. markers: P names.
     """
 
-    images: NDArray[np.uint8]
+    images: NDArray[np.uint8] | NDArray[np.float32]
     labels: NDArray[np.float32]
     patients: NDArray[np.str_]
     slides: NDArray[np.str_]
@@ -63,7 +61,7 @@ class HexDataset:
 
 
 def dataset(
-    images: NDArray[np.uint8],
+    images: NDArray[np.uint8] | NDArray[np.float32],
     labels: NDArray[np.float32],
     patients: Sequence[str],
     slides: Sequence[str],
@@ -72,10 +70,15 @@ def dataset(
 ) -> HexDataset:
     """Checks and brings tiles and labels into the shape that training takes: resized to the encoder's input, labels scaled.
 
-    labels: (n, P) with the columns of `markers`; the config's markers are picked from them by name. Raises HexDataError.
+    images: (n, S, S, 3) uint8 tiles, or (n, d) float32 vectors that an encoder made of them. labels: (n, P) with the columns of `markers`;
+    the config's markers are picked from them by name. Raises HexDataError.
     """
-    images, labels = np.asarray(images), np.asarray(labels, np.float32)
-    check_images(images)
+    if images.ndim == 2:
+        check_vectors(images)
+    else:
+        check_images(images)
+        images = resize(images, config.input_px)
+    labels = np.asarray(labels, np.float32)
     n = len(images)
     if labels.shape != (n, len(markers)):
         raise HexDataError(
@@ -97,8 +100,21 @@ def dataset(
         )
     labels = labels[:, [list(markers).index(m) for m in config.markers]]
     scale = label_scale(labels, config.label_scaling)
-    pixels = resize(images, config.input_px)
-    return HexDataset(pixels, scale.apply(labels), np.asarray(patients, str), np.asarray(slides, str), config.markers, scale)
+    scaled = scale.apply(labels)
+    check_range(labels, scaled, config)
+    return HexDataset(images, scaled, np.asarray(patients, str), np.asarray(slides, str), config.markers, scale)
+
+
+def check_range(labels: NDArray[np.float32], scaled: NDArray[np.float32], config: HexFitConfig) -> None:
+    """HexDataError labels_range: an intensity is negative, or the labels are not shares (0..1) where the recipe takes them for such."""
+    bad = labels < 0
+    said = "Intensities cannot be negative"
+    if not bad.any() and (config.label_scaling == "divide_by_256" or config.fds):
+        bad, said = scaled > 1 + 1e-3, f"With the scaling {config.label_scaling} a label lies between 0 and 1"
+    if bad.any():
+        row, column = np.argwhere(bad)[0]
+        sentence = f"{said}, and {config.markers[column]} is {labels[row, column]:g} in row {row} ({int(bad.sum())} such values)."
+        raise HexDataError("labels_range", sentence, "Correct the table, or choose the label scaling p99_global.", f"labels[{row}]")
 
 
 def check_images(images: NDArray[np.uint8]) -> None:
@@ -107,6 +123,17 @@ def check_images(images: NDArray[np.uint8]) -> None:
         raise HexDataError("images_shape", f"Tiles are {images.shape} {images.dtype}; (n, S, S, 3) uint8 was expected.", where="images")
     if not len(images):
         raise HexDataError("no_tiles", "There is no tile to work on.", "Check the tissue mask of the slide.", "images")
+
+
+def check_vectors(vectors: NDArray[np.float32]) -> None:
+    """HexDataError unless (n, d) with n >= 1 and every value finite."""
+    if not len(vectors):
+        raise HexDataError("no_tiles", "There is no tile to work on.", "Check the tissue mask of the slide.", "features")
+    finite = np.isfinite(vectors).all(axis=1)
+    if not finite.all():
+        row = int(np.argmin(finite))
+        sentence = f"{int((~finite).sum())} of {len(vectors)} tiles have features that are no numbers, the first in row {row}."
+        raise HexDataError("features_not_finite", sentence, "Extract the features of that slide again.", f"features[{row}]")
 
 
 def resize(images: NDArray[np.uint8], px: int, block: int = 512) -> NDArray[np.uint8]:
@@ -119,67 +146,3 @@ def resize(images: NDArray[np.uint8], px: int, block: int = 512) -> NDArray[np.u
         small = F.interpolate(part, size=(px, px), mode="bilinear", antialias=True, align_corners=False)
         out[start : start + block] = small.permute(0, 2, 3, 1).numpy()
     return out
-
-
-class Augmentation:
-    """Random views of a batch: (B, S, S, 3) uint8 -> (B, 3, S, S) float32 in 0..1, channels last in memory.
-
-    Stain, hue and light are jittered per tile in optical density, where stains add: OD' = OD A + b, with A scaling hematoxylin
-    and eosin and mixing channels a little, b a change of the white point. So a new site's stain is not news to the model.
-    """
-
-    def __init__(self, config: HexFitConfig, generator: torch.Generator) -> None:
-        self.config, self.generator = config, generator
-        self.stains = torch.tensor(STAINS)
-        self.unmix = torch.linalg.inv(self.stains)
-        self.density = -torch.log((torch.arange(256) + 1) / 256)
-
-    def __call__(self, tiles: Tensor) -> Tensor:
-        if self.config.flips:
-            tiles = self._turn(tiles)
-        b, s = tiles.shape[0], tiles.shape[1]
-        noise = torch.randn((b, 3, 5), generator=self.generator)
-        strength = torch.diag_embed(torch.exp(self.config.stain_jitter * noise[:, :, 0]))
-        mix = torch.eye(3) + self.config.hue_jitter * noise[:, :, 1:4]
-        turn = self.unmix @ strength @ self.stains @ mix
-        light = self.config.light_jitter * noise[:, :, 4].unsqueeze(1)
-        density = torch.index_select(self.density, 0, tiles.reshape(-1).int()).reshape(b, s * s, 3)
-        density = torch.baddbmm(light, density, turn)
-        return density.neg_().exp_().clamp_(0, 1).reshape(b, s, s, 3).permute(0, 3, 1, 2)
-
-    def _turn(self, tiles: Tensor) -> Tensor:
-        """One of the eight symmetries of the square per eighth of the batch: cheap, and as random since batches are shuffled."""
-        parts = []
-        for part in tiles.chunk(8):
-            code = int(torch.randint(8, (1,), generator=self.generator))
-            part = torch.rot90(part, code % 4, (1, 2))
-            parts.append(part.flip(2) if code >= 4 else part)
-        return torch.cat(parts)
-
-
-class Batches:
-    """`steps` augmented batches of (tiles (B, 3, S, S) float32 in 0..1, targets (B, P) float32), reshuffled after every pass.
-
-    index: rows of the dataset to draw from. The order and the augmentation depend on seed alone.
-    """
-
-    def __init__(
-        self, data: HexDataset, targets: NDArray[np.float32], index: NDArray[np.int64], steps: int, config: HexFitConfig, seed: int
-    ) -> None:
-        self.images, self.targets = torch.from_numpy(data.images), torch.from_numpy(targets)
-        self.index, self.steps, self.config, self.seed = torch.from_numpy(index), steps, config, seed
-
-    def __len__(self) -> int:
-        return self.steps
-
-    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
-        generator = torch.Generator().manual_seed(self.seed)
-        augment = Augmentation(self.config, generator)
-        size = min(self.config.batch, len(self.index))
-        order, at = self.index[torch.randperm(len(self.index), generator=generator)], 0
-        for _ in range(self.steps):
-            if at + size > len(order):
-                order, at = self.index[torch.randperm(len(self.index), generator=generator)], 0
-            rows = order[at : at + size]
-            at += size
-            yield augment(self.images[rows]), self.targets[rows]

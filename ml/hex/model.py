@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
 from typing import cast
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from ml.encoders.catalogue import EncoderSpec, build, encoder
+from ml.encoders.trainable import frozen_tower
 from ml.hex.config import HexFitConfig
+from ml.hex.errors import HexDataError
 
 
 class HexHead(nn.Module):
@@ -63,5 +69,43 @@ class HexModel(nn.Module):
 def make(config: HexFitConfig, weights: str | None = None) -> HexModel:
     """A new model of this config; weights: local file of an encoder that needs one (ml.encoders.catalogue.WeightsMissing else)."""
     spec = encoder(config.encoder)
-    model = HexModel(build(config.encoder, weights), HexHead(spec.dim, len(config.markers), config.hidden, config.dropout), spec)
+    model = HexModel(tower(config, weights), HexHead(spec.dim, len(config.markers), config.hidden, config.dropout), spec)
     return model.to(memory_format=torch.channels_last)
+
+
+def tower(config: HexFitConfig, weights: str | Path | None = None) -> nn.Module:
+    """The encoder under the head. One that is never trained may also be fixed descriptors. Errors: EncoderError, WeightsMissing."""
+    if config.trained_layers == 0:
+        return frozen_tower(config.encoder, weights, config.tile_um)
+    return build(config.encoder, weights)
+
+
+class NoEncoder(nn.Module):
+    """Stands under a head that was fitted on vectors alone: it cannot read tiles, and says so."""
+
+    def forward(self, tiles: Tensor) -> Tensor:
+        raise HexDataError("no_encoder", "This HEX was fitted on feature vectors and holds no encoder for tiles.", "Give it vectors.")
+
+
+@torch.inference_mode()
+def head_on(model: HexModel, vectors: NDArray[np.float32], block: int = 8192) -> NDArray[np.float32]:
+    """Raw predictions (n, P) float32 of vectors (n, d) that the model's encoder made."""
+    device = next(model.head.parameters()).device
+    parts = [torch.from_numpy(np.ascontiguousarray(vectors[i : i + block])).to(device) for i in range(0, len(vectors), block)]
+    return torch.cat([model.head(part)[0].float().cpu() for part in parts]).numpy()
+
+
+@torch.no_grad()
+def start_from(model: HexModel, start: HexModel, markers: Sequence[str], theirs: Sequence[str]) -> None:
+    """Fine-tuning: copies encoder and head of `start`; of the last layer the rows of proteins that both predict. HexDataError
+    start_differs."""
+    for mine, other in ((model.encoder, start.encoder), (model.head.regression_head, start.head.regression_head)):
+        try:
+            mine.load_state_dict(other.state_dict())
+        except RuntimeError as error:
+            sentence = "The model to start from has another encoder or head."
+            raise HexDataError("start_differs", sentence, "Choose the same encoder.") from error
+    last, given = cast(nn.Linear, model.head.regression_head1[0]), cast(nn.Linear, start.head.regression_head1[0])
+    for row, name in enumerate(markers):
+        if name in theirs:
+            last.weight[row], last.bias[row] = given.weight[list(theirs).index(name)], given.bias[list(theirs).index(name)]

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from ml.hex.config import HexPredictConfig
 from ml.hex.data import check_images, resize
 from ml.hex.errors import HexDataError
-from ml.hex.model import HexModel
+from ml.hex.model import HexModel, head_on
 from ml.hex.ranges import range_vectors
 from ml.hex.weights import HexWeights
 
@@ -22,12 +24,13 @@ class HexPrediction:
     """Of n tiles.
 
     features: (n, d) float32, the encoder's vectors. values: (n, P) float32 >= 0 in the unit of the labels (1 = the 99th percentile).
-    out_of_range: (n,) float32, above 1 = unlike the fitting tiles. fold: whose values (None: mean of all). features_fold: whose vectors.
+    out_of_range: (n,) float32, above 1 = unlike the fitting tiles; None where the weights do not know their range. fold: whose values
+    (None: mean of all). features_fold: whose vectors.
     """
 
     features: NDArray[np.float32]
     values: NDArray[np.float32]
-    out_of_range: NDArray[np.float32]
+    out_of_range: NDArray[np.float32] | None
     fold: int | None
     features_fold: int
 
@@ -61,10 +64,26 @@ def infer(
     config = config or HexPredictConfig()
     pixels = resize(np.asarray(images), weights.config.input_px)
     used = list(range(len(weights.folds))) if fold is None else [fold]
-    runs = {k: run_model(weights.folds[k].model, pixels, config) for k in sorted({*used, features_fold})}
-    values = np.mean([runs[k][1] for k in used], axis=0).astype(np.float32)
-    far = np.mean([weights.folds[k].range.distance(range_vectors(runs[k][0], pixels)) for k in used], axis=0)
-    return HexPrediction(runs[features_fold][0], np.maximum(values, 0), far.astype(np.float32), fold, features_fold)
+    vectors, predictions = _run_folds(weights, pixels, config, sorted({*used, features_fold}))
+    values = np.mean([predictions[k] for k in used], axis=0).astype(np.float32)
+    ranges = {k: weights.folds[k].range for k in used}
+    far = None
+    if all(r is not None for r in ranges.values()):
+        judged = [r.distance(range_vectors(vectors[k], pixels)) for k, r in ranges.items() if r is not None]
+        far = np.mean(judged, axis=0).astype(np.float32)
+    return HexPrediction(vectors[features_fold], np.maximum(values, 0), far, fold, features_fold)
+
+
+def _run_folds(
+    weights: HexWeights, pixels: NDArray[np.uint8], config: HexPredictConfig, folds: list[int]
+) -> tuple[dict[int, NDArray[np.float32]], dict[int, NDArray[np.float32]]]:
+    """Vectors and raw predictions by fold. Folds that share a frozen encoder have the tiles encoded once."""
+    models = {k: weights.folds[k].model for k in folds}
+    if config.views == 1 and len({id(m.encoder) for m in models.values()}) == 1:
+        vectors = embed_tiles(models[folds[0]], pixels, config)
+        return dict.fromkeys(folds, vectors), {k: head_on(m, vectors) for k, m in models.items()}
+    runs = {k: run_model(m, pixels, config) for k, m in models.items()}
+    return {k: run[0] for k, run in runs.items()}, {k: run[1] for k, run in runs.items()}
 
 
 def load_once(model: HexWeights | str | Path) -> HexWeights:
@@ -80,12 +99,24 @@ def load_once(model: HexWeights | str | Path) -> HexWeights:
 def run_model(model: HexModel, pixels: NDArray[np.uint8], config: HexPredictConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     """Vectors (n, d) and raw predictions (n, P) of tiles that have the encoder's size; on the device where the model is."""
     model.eval()
-    device = next(model.parameters()).device
     features, values = [], []
-    for start in range(0, len(pixels), config.batch):
-        tiles = torch.from_numpy(pixels[start : start + config.batch]).to(device).permute(0, 3, 1, 2).float().div_(255)
+    for tiles in _blocks(model, pixels, config.batch):
         views = [tiles] if config.views == 1 else [tiles, tiles.flip(2), tiles.flip(3), tiles.flip(2, 3)]
         vectors = [model.embed(v) for v in views]
         values.append(torch.stack([model.head(v)[0] for v in vectors]).mean(0).float().cpu())
         features.append(vectors[0].float().cpu())
     return torch.cat(features).numpy(), torch.cat(values).numpy()
+
+
+@torch.inference_mode()
+def embed_tiles(model: HexModel, pixels: NDArray[np.uint8], config: HexPredictConfig) -> NDArray[np.float32]:
+    """The encoder's vectors (n, d) float32 of tiles (n, S, S, 3) uint8 that have its size."""
+    model.eval()
+    return torch.cat([model.embed(tiles).float().cpu() for tiles in _blocks(model, pixels, config.batch)]).numpy()
+
+
+def _blocks(model: HexModel, pixels: NDArray[np.uint8], batch: int) -> Iterator[Tensor]:
+    device = next(model.parameters()).device
+    for start in range(0, len(pixels), batch):
+        block = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch]))
+        yield block.to(device).permute(0, 3, 1, 2).float().div_(255)

@@ -3,28 +3,34 @@
 from __future__ import annotations
 
 import math
+import shutil
 import time
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-import lightning.pytorch as pl
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
+from ml.encoders.catalogue import encoder
 from ml.hex.checkpoint import fingerprint, read_fold_if_same, write_fold
 from ml.hex.config import HexFitConfig, HexPredictConfig
-from ml.hex.data import Batches, HexDataset, dataset
+from ml.hex.data import HexDataset, check_images, dataset, resize
+from ml.hex.errors import HexDataError
 from ml.hex.evaluate import CardRow, MarkerFigures, evaluate, predictability_card
-from ml.hex.model import HexModel, make
-from ml.hex.predict import run_model
+from ml.hex.lightning_module import HexTraining
+from ml.hex.model import HexHead, HexModel, NoEncoder, head_on, make, start_from, tower
+from ml.hex.predict import embed_tiles, run_model
 from ml.hex.ranges import fit_range, range_vectors
+from ml.hex.views import Batches
 from ml.hex.weights import HexFold, HexWeights
-from ml.training.loop import Cancelled, Progress, Stop, run_loop
+from ml.training.loop import Cancelled, Progress, Record, Stop, run_loop
 from ml.training.splits import patient_folds
+
+# Held-out tiles that the curve of a fold is measured on after each epoch; nothing is chosen by it.
+WATCHED = 1000
 
 
 @dataclass(frozen=True)
@@ -33,7 +39,7 @@ class HexFit:
 
     weights: one model per fold. fold_of: patient -> the fold that held her out (and so may predict her).
     held_out: (n, P) float32, the out-of-fold prediction of every fitting tile, >= 0, in the unit of the scaled labels.
-    figures, card: per marker, on held-out patients. seconds: wall clock of the whole fit.
+    figures, card: per marker, on held-out patients. seconds: wall clock of the whole fit. vectors: (n, d) of a frozen encoder, else None.
     """
 
     weights: HexWeights
@@ -42,15 +48,32 @@ class HexFit:
     figures: list[MarkerFigures]
     card: list[CardRow]
     seconds: float
+    vectors: NDArray[np.float32] | None = None
 
     def metrics(self) -> dict[str, Any]:
-        """Plain values for a record: per marker, their medians, per fold, seconds."""
+        """Plain values for a record: per marker, their medians, per fold, loss curves, seconds."""
         rows = [asdict(f) for f in self.figures]
         medians = {
             f"median_{k}": float(np.nanmedian([r[k] for r in rows]))
             for k in ("r_within", "r2_within", "r2_within_raw", "r_between", "r_pooled", "mse")
         }
-        return {**medians, "markers": rows, "folds": [dict(f.facts) for f in self.weights.folds], "seconds": self.seconds}
+        folds = [dict(f.facts) for f in self.weights.folds]
+        curves = {f"fold {k + 1} training": [list(p) for p in facts.pop("curve", ())] for k, facts in enumerate(folds)}
+        return {**medians, "markers": rows, "folds": folds, "curves": curves, "seconds": self.seconds}
+
+
+@dataclass(frozen=True)
+class _Run:
+    """How a fit is run. start: fold -> the model that it is fine-tuned from, with that model's markers."""
+
+    progress: Progress | None = None
+    stop: Stop | None = None
+    record: Record | None = None
+    folder: Path | None = None
+    encoder_weights: str | None = None
+    devices: int = 1
+    start: Mapping[int, tuple[HexModel, Sequence[str]]] = field(default_factory=dict)
+    mark: str = ""
 
 
 def fit(
@@ -65,39 +88,183 @@ def fit(
     stop: Stop | None = None,
     strata: dict[str, str] | None = None,
     encoder_weights: str | None = None,
+    record: Record | None = None,
+    start: Mapping[int, tuple[HexModel, Sequence[str]]] | None = None,
+    folds: Mapping[str, int] | None = None,
+    devices: int = 1,
 ) -> HexFit:
     """Fits HEX on tiles with measured labels, cross-fitted by patient.
 
     images: (n, S, S, 3) uint8 RGB, each config.tile_um wide. labels: (n, P) float32, columns `markers`; patients, slides: n ids.
-    strata: patient -> site, so that each fold has its share of each site. progress(fraction 0..1, text). checkpoint_dir: finished folds
-    are kept there, and a second call with the same data and config continues after them. stop(): asked after every step.
-    encoder_weights: local file, for encoders that need one. The random state of the caller is left as it was.
+    strata: patient -> site, so that each fold has its share of each site; folds: patient -> fold where they are given already.
+    progress(fraction 0..1, text). record(series, epochs, value): points of the loss curves. checkpoint_dir: finished folds and the state
+    every `checkpoint_every` epochs are kept there, and a second call with the same data and config continues after them. stop(): asked
+    after every step. encoder_weights: local file, for encoders that need one. start: fold -> (model, its markers) to fine-tune from.
+    devices: processes of torchrun that share each fold's batches (DDP). The random state of the caller is left as it was.
 
     Raises HexDataError, SplitError, EncoderError, Cancelled, TrainingDiverged.
     """
     started = time.monotonic()
     config = config or HexFitConfig(markers=tuple(markers))
+    run = _Run(progress, stop, record, Path(checkpoint_dir) if checkpoint_dir else None, encoder_weights, devices, start or {})
+    check_images(np.asarray(images))
+    if config.trained_layers == 0:
+        network, pixels = tower(config, encoder_weights), resize(np.asarray(images), config.input_px)
+        base = HexModel(network, HexHead(encoder(config.encoder).dim, 1, config.hidden), encoder(config.encoder)).eval()
+        vectors = embed_tiles(base, pixels, HexPredictConfig())
+        data = dataset(vectors, labels, patients, slides, markers, config)
+        return _cross_fit(data, config, run, _folds(data, config, strata, folds), started, network, pixels)
     data = dataset(images, labels, patients, slides, markers, config)
-    folds = patient_folds(data.patients.tolist(), config.folds, config.seed, strata)
-    mark = fingerprint(data, config, folds, encoder_weights) if checkpoint_dir is not None else ""
+    return _cross_fit(data, config, run, _folds(data, config, strata, folds), started)
+
+
+def fit_features(
+    features: NDArray[np.float32],
+    labels: NDArray[np.float32],
+    patients: Sequence[str],
+    slides: Sequence[str],
+    markers: Sequence[str],
+    config: HexFitConfig,
+    progress: Progress | None = None,
+    stop: Stop | None = None,
+    record: Record | None = None,
+    strata: dict[str, str] | None = None,
+    folds: Mapping[str, int] | None = None,
+    devices: int = 1,
+) -> HexFit:
+    """The same head on feature vectors (n, d) float32 of any encoder, e.g. from bags; config.encoder only names them. The models that it
+    gives predict vectors (ml.hex.model.head_on), not tiles. Raises as `fit`."""
+    started = time.monotonic()
+    data = dataset(np.asarray(features, np.float32), labels, patients, slides, markers, config)
+    config = config.model_copy(update={"trained_layers": 0})
+    return _cross_fit(
+        data, config, _Run(progress, stop, record, devices=devices), _folds(data, config, strata, folds), started, NoEncoder()
+    )
+
+
+def _folds(data: HexDataset, config: HexFitConfig, strata: dict[str, str] | None, given: Mapping[str, int] | None) -> dict[str, int]:
+    people = data.patients.tolist()
+    if given is None:
+        return patient_folds(people, config.folds, config.seed, strata)
+    missing = sorted(set(people) - set(given))
+    if missing:
+        raise HexDataError("fold_missing", f"{len(missing)} patients have no fold, e.g. {missing[0]}.", "Name a fold for each.", "folds")
+    return {p: int(given[p]) for p in sorted(set(people))}
+
+
+def _cross_fit(
+    data: HexDataset,
+    config: HexFitConfig,
+    run: _Run,
+    folds: dict[str, int],
+    started: float,
+    network: Any = None,
+    pixels: NDArray[np.uint8] | None = None,
+) -> HexFit:
+    """One model per fold. network: a frozen encoder that all folds share (then data.images are its vectors). pixels: its tiles."""
+    mark = fingerprint(data, config, folds, run.encoder_weights, run.start) if run.folder is not None else ""
+    run = replace(run, mark=mark)
     fold_of_tile = np.array([folds[p] for p in data.patients.tolist()])
+    count = max(folds.values()) + 1
+    config = config.model_copy(update={"folds": count})
     held_out, fitted = np.empty((len(data), len(config.markers)), np.float32), []
-    for k in range(config.folds):
-        if stop is not None and stop():
+    for k in range(count):
+        if run.stop is not None and run.stop():
             raise Cancelled
-        done = read_fold_if_same(Path(checkpoint_dir), k, mark, config) if checkpoint_dir is not None else None
-        if done is None:
-            done = _fit_fold(data, config, np.flatnonzero(fold_of_tile != k), k, _share(progress, k, config.folds), stop, encoder_weights)
-            if checkpoint_dir is not None:
-                write_fold(Path(checkpoint_dir), k, done, mark)
-        fitted.append(done)
+        done = read_fold_if_same(run.folder, k, mark, config, network) if run.folder is not None else None
         mine = np.flatnonzero(fold_of_tile == k)
-        held_out[mine] = np.maximum(run_model(done.model, data.images[mine], HexPredictConfig())[1], 0)
+        if done is None:
+            done = _fit_fold(data, config, np.flatnonzero(fold_of_tile != k), mine, k, count, run, network, pixels)
+            if run.folder is not None and _first_process():
+                write_fold(run.folder, k, done, mark, config)
+                shutil.rmtree(_state_folder(run, k), ignore_errors=True)
+        fitted.append(done)
+        held_out[mine] = np.maximum(_predict(done.model, data.images[mine]), 0)
     figures = evaluate(held_out, data.labels, data.slides.tolist(), data.patients.tolist(), data.markers, seed=config.seed)
-    if progress is not None:
-        progress(1.0, "measured on held-out patients")
+    if run.progress is not None:
+        run.progress(1.0, "measured on held-out patients")
     weights = HexWeights(config, data.scale, tuple(fitted))
-    return HexFit(weights, folds, held_out, figures, predictability_card(figures), time.monotonic() - started)
+    vectors = data.images if data.images.ndim == 2 else None
+    return HexFit(weights, folds, held_out, figures, predictability_card(figures), time.monotonic() - started, vectors)
+
+
+def _fit_fold(
+    data: HexDataset,
+    config: HexFitConfig,
+    index: NDArray[np.int64],
+    held: NDArray[np.int64],
+    fold: int,
+    folds: int,
+    run: _Run,
+    network: Any,
+    pixels: NDArray[np.uint8] | None,
+) -> HexFold:
+    """One fold's model, fitted on the tiles `index`; `held` are watched, nothing is chosen by them."""
+    mean, sd = np.zeros(len(config.markers), np.float32), np.ones(len(config.markers), np.float32)
+    if config.targets == "standardised":
+        mean, sd = data.labels[index].mean(axis=0), data.labels[index].std(axis=0)
+        sd = np.where(sd > 1e-6, sd, 1).astype(np.float32)
+    seed = config.seed * 1009 + fold
+    batches = Batches(data.images, data.labels, index, config, seed)
+    per_epoch = batches.steps(run.devices)
+    total = max(1, math.ceil(config.epochs * per_epoch))
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        model = _new_model(data, config, run, network)
+        if fold in run.start:
+            start_from(model, run.start[fold][0], config.markers, run.start[fold][1])
+        module = HexTraining(model, config, torch.from_numpy(mean), torch.from_numpy(sd), total, per_epoch)
+        facts = run_loop(
+            module,
+            batches,
+            per_epoch,
+            epochs=math.ceil(total / per_epoch),
+            total=total,
+            max_seconds=config.max_seconds,
+            progress=_share(run.progress, fold, folds),
+            stop=run.stop,
+            clip=config.clip,
+            precision=config.precision,
+            devices=run.devices,
+            seed=seed,
+            record=_named(run.record, fold),
+            measure=_watch(module, data, held, seed) if run.record is not None else None,
+            checkpoints=_state_folder(run, fold) if run.folder is not None else None,
+            every=config.checkpoint_every,
+        )
+    model.cpu().eval().requires_grad_(False)
+    model.head.rescale(torch.from_numpy(mean), torch.from_numpy(sd))
+    vectors = data.images[index] if network is not None else embed_tiles(model, data.images[index], HexPredictConfig())
+    tiles = data.images if network is None else pixels
+    judged = vectors if tiles is None else range_vectors(vectors, tiles[index])
+    about = {"tiles": len(index), "patients": len(np.unique(data.patients[index]))}
+    return HexFold(model, fit_range(judged), {**asdict(facts), **about})
+
+
+def _new_model(data: HexDataset, config: HexFitConfig, run: _Run, network: Any) -> HexModel:
+    if network is None:
+        return make(config, run.encoder_weights)
+    spec = encoder(config.encoder)
+    return HexModel(network, HexHead(data.images.shape[1], len(config.markers), config.hidden, config.dropout), spec)
+
+
+def _predict(model: HexModel, inputs: NDArray[Any]) -> NDArray[np.float32]:
+    return head_on(model, inputs) if inputs.ndim == 2 else run_model(model, inputs, HexPredictConfig())[1]
+
+
+def _watch(module: HexTraining, data: HexDataset, held: NDArray[np.int64], seed: int) -> Any:
+    """Loss on some held-out tiles after an epoch, for the curve."""
+    some = np.random.default_rng(seed).permutation(held)[:WATCHED]
+
+    def measure(epoch: int) -> dict[str, float]:
+        training, device = module.training, module.mean.device
+        predicted = torch.from_numpy(_predict(module.model.eval(), data.images[np.sort(some)])).to(device)
+        with torch.no_grad():
+            loss = float(module.loss(predicted, torch.from_numpy(data.labels[np.sort(some)]).to(device)))
+        module.model.train(training)
+        return {"held-out": loss}
+
+    return measure
 
 
 def _share(progress: Progress | None, fold: int, folds: int) -> Progress | None:
@@ -107,60 +274,17 @@ def _share(progress: Progress | None, fold: int, folds: int) -> Progress | None:
     return lambda fraction, text: progress(0.95 * (fold + fraction) / folds, f"Fold {fold + 1} of {folds}: {text}")
 
 
-def _fit_fold(
-    data: HexDataset,
-    config: HexFitConfig,
-    index: NDArray[np.int64],
-    fold: int,
-    progress: Progress | None,
-    stop: Stop | None,
-    encoder_weights: str | None,
-) -> HexFold:
-    """One fold's model, fitted on the tiles `index`."""
-    mean, sd = data.labels[index].mean(axis=0), data.labels[index].std(axis=0)
-    sd = np.where(sd > 1e-6, sd, 1).astype(np.float32)
-    steps = max(1, math.ceil(config.epochs * len(index) / config.batch))
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(config.seed * 1009 + fold)
-        model = make(config, encoder_weights)
-        batches = Batches(data, (data.labels - mean) / sd, index, steps, config, seed=config.seed * 1009 + fold)
-        facts = run_loop(HexTraining(model, config, steps), batches, steps, max_seconds=config.max_seconds, progress=progress, stop=stop)
-    model.cpu().eval().requires_grad_(False)
-    model.head.rescale(torch.from_numpy(mean), torch.from_numpy(sd))
-    features, _ = run_model(model, data.images[index], HexPredictConfig())
-    return HexFold(
-        model,
-        fit_range(range_vectors(features, data.images[index])),
-        {**asdict(facts), "tiles": len(index), "patients": len(np.unique(data.patients[index]))},
-    )
+def _named(record: Record | None, fold: int) -> Record | None:
+    if record is None:
+        return None
+    return lambda series, x, y: record(f"fold {fold + 1} {series}", x, y)
 
 
-class HexTraining(pl.LightningModule):
-    """Mean squared error over markers that are standardised by the fitting tiles, so that no bright marker outweighs a dim one.
+def _state_folder(run: _Run, fold: int) -> Path:
+    """Where a fold's checkpoints lie; what another fit left there is not found, its name holds the fit's fingerprint."""
+    assert run.folder is not None
+    return run.folder / f"fold{fold}-{run.mark[:16]}"
 
-    Adam with decoupled decay (not on biases and norms), a warm-up over a tenth of the steps, then a cosine to zero.
-    """
 
-    def __init__(self, model: HexModel, config: HexFitConfig, steps: int) -> None:
-        super().__init__()
-        self.model, self.config, self.steps = model, config, steps
-
-    def training_step(self, batch: tuple[Tensor, Tensor], index: int) -> Tensor:
-        tiles, targets = batch
-        predictions, _ = self.model(tiles)
-        return torch.nn.functional.mse_loss(predictions, targets)
-
-    def configure_optimizers(self) -> Any:
-        plain = [p for p in self.model.parameters() if p.ndim < 2]
-        decayed = [p for p in self.model.parameters() if p.ndim >= 2]
-        groups = [{"params": decayed, "weight_decay": self.config.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        optimiser = torch.optim.AdamW(groups, lr=self.config.lr)
-        rise = max(1, self.steps // 10)
-
-        def share(step: int) -> float:
-            return (step + 1) / rise if step < rise else 0.5 * (1 + math.cos(math.pi * (step - rise) / max(1, self.steps - rise)))
-
-        return {
-            "optimizer": optimiser,
-            "lr_scheduler": {"scheduler": torch.optim.lr_scheduler.LambdaLR(optimiser, share), "interval": "step"},
-        }
+def _first_process() -> bool:
+    return not (torch.distributed.is_available() and torch.distributed.is_initialized()) or torch.distributed.get_rank() == 0

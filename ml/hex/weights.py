@@ -15,10 +15,11 @@ from ml.training.splits import fold_without
 
 @dataclass(frozen=True)
 class HexFold:
-    """One fold's model (eval mode, on the CPU), the range of tiles that it was fitted on, and facts of its training."""
+    """One fold's model (eval mode), the range of tiles that it was fitted on (None: not known, as of released weights), facts of its
+    training."""
 
     model: HexModel
-    range: FeatureRange
+    range: FeatureRange | None
     facts: Mapping[str, Any]
 
 

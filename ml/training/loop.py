@@ -15,6 +15,7 @@ from typing import Any, Literal
 
 import lightning.pytorch as pl
 import torch
+from lightning.pytorch.callbacks import Checkpoint
 
 Progress = Callable[[float, str], None]
 Stop = Callable[[], bool]
@@ -69,7 +70,8 @@ class _Stream:
         return self.steps
 
     def __iter__(self) -> Iterator[Any]:
-        return iter(self.batches(self.module.current_epoch) if callable(self.batches) else self.batches)
+        # A generator: which epoch it is, is known when the first batch is asked for, not when a resumed run makes the iterator.
+        yield from self.batches(self.module.current_epoch) if callable(self.batches) else self.batches
 
 
 @dataclass
@@ -88,8 +90,8 @@ class _Plan:
     every: int
 
 
-class _Watch(pl.Callback):
-    """Hears every step: curves, progress, the end in time, checkpoints."""
+class _Watch(Checkpoint):
+    """Hears every step: curves, progress, the end in time, checkpoints. As a Checkpoint it hears the end of an epoch after the module."""
 
     def __init__(self, plan: _Plan) -> None:
         self.plan = plan
@@ -173,7 +175,7 @@ def run_loop(
     """Trains `module` in place: `epochs` times `steps` batches, `total` of them at most (None: all).
 
     batches: yields `steps` batches (already shuffled and augmented), or gives them for the number of an epoch. progress(fraction, text)
-    about fifty times; stop() is asked after every step. max_seconds: wall clock after which it ends early. clip: limit of the gradient's norm.
+    about fifty times; stop() is asked after every step. max_seconds: wall clock, then it ends early. clip: limit of a gradient's norm.
     accumulate: batches whose gradients are averaged before a step (a last smaller group of an epoch is stepped too). precision: of a GPU; a
     CPU computes in fp32. devices: above 1 Lightning's DDP, one process per device as `torchrun` starts them; then each process is given its
     own batches. seed: makes every epoch's random state its own. measure(epoch): figures after each epoch, recorded by name; record: see
@@ -191,14 +193,14 @@ def run_loop(
         trainer = pl.Trainer(
             accelerator=accelerator,
             devices=devices,
-            strategy="ddp" if devices > 1 else "auto",
+            strategy="ddp_find_unused_parameters_true" if devices > 1 else "auto",
             use_distributed_sampler=False,
             precision=names[precision if on_gpu else "fp32"],  # type: ignore[arg-type]
             max_epochs=epochs,
             limit_train_batches=steps,
             accumulate_grad_batches=accumulate,
             logger=False,
-            enable_checkpointing=False,
+            enable_checkpointing=True,  # nothing but the watch's own
             enable_progress_bar=False,
             enable_model_summary=False,
             callbacks=[watch],

@@ -5,8 +5,9 @@ import pytest
 import torch
 
 from ml.hex.config import HexFitConfig
-from ml.hex.data import Augmentation, Batches, dataset, label_scale, resize
+from ml.hex.data import dataset, label_scale, resize
 from ml.hex.errors import HexDataError
+from ml.hex.views import Batches, view_of
 
 
 def test_labels_are_shares_of_the_99th_percentile():
@@ -65,14 +66,14 @@ def test_resizing_is_antialiased():
 def test_without_jitter_a_view_is_the_tile_itself():
     config = HexFitConfig(flips=False, stain_jitter=0, hue_jitter=0, light_jitter=0)
     tiles = torch.randint(0, 256, (5, 16, 16, 3), dtype=torch.uint8)
-    view = Augmentation(config, torch.Generator())(tiles)
+    view = view_of(config, torch.Generator())(tiles)
     torch.testing.assert_close(view, tiles.permute(0, 3, 1, 2) / 255, atol=0.005, rtol=0)
 
 
 def test_turning_and_mirroring_reach_all_eight_views_and_change_no_pixel():
     config = HexFitConfig(stain_jitter=0, hue_jitter=0, light_jitter=0)
     tile = torch.arange(16, dtype=torch.uint8).reshape(1, 4, 4, 1).expand(8, 4, 4, 3).contiguous()
-    augment = Augmentation(config, torch.Generator().manual_seed(0))
+    augment = view_of(config, torch.Generator().manual_seed(0))
     seen = {tuple((view[0] * 256).round().int().flatten().tolist()) for _ in range(20) for view in augment(tile)}
     assert len(seen) == 8 and len({tuple(sorted(view)) for view in seen}) == 1
 
@@ -81,7 +82,7 @@ def test_jitter_changes_the_light_and_not_the_shape():
     config = HexFitConfig(flips=False)
     tile = torch.full((64, 8, 8, 3), 230, dtype=torch.uint8)
     tile[:, 2:5, 2:5] = torch.tensor([90, 60, 150], dtype=torch.uint8)
-    views = Augmentation(config, torch.Generator().manual_seed(0))(tile)
+    views = view_of(config, torch.Generator().manual_seed(0))(tile)
     assert views.shape == (64, 3, 8, 8) and views.min() >= 0 and views.max() <= 1
     ground, nucleus = views[:, :, 0, 0], views[:, :, 3, 3]
     assert nucleus.std(dim=0).min() > 0.02
@@ -90,10 +91,42 @@ def test_jitter_changes_the_light_and_not_the_shape():
 
 def test_batches_pass_over_every_tile_and_repeat_with_their_seed(toy):
     config = HexFitConfig(markers=("a", "b", "c"), batch=16, label_scaling="none")
-    data = dataset(toy.images, toy.labels, toy.patients, toy.slides, ("a", "b", "c"), config)
-    rows = np.arange(len(data), dtype=np.float32)[:, None]
-    index = np.arange(0, 64)
-    first = [targets for _, targets in Batches(data, rows, index, 5, config, seed=7)]
-    assert sorted(torch.cat(first[:4]).flatten().tolist()) == index.tolist() and len(first) == 5
-    second = list(Batches(data, rows, index, 5, config, seed=7))
-    assert all(torch.equal(a, b) for a, (_, b) in zip(first, second))
+    rows = np.arange(len(toy.images), dtype=np.float32)[:, None]
+    index = np.arange(0, 60)
+    batches = Batches(toy.images, rows, index, config, seed=7)
+    first = [labels for _, labels in batches(0)]
+    assert set(torch.cat(first).flatten().tolist()) == set(index.tolist()) and len(first) == batches.steps() == 4
+    assert all(torch.equal(a, b) for a, (_, b) in zip(first, batches(0)))
+    assert not torch.equal(first[0], next(iter(batches(1)))[1])
+
+
+def test_the_released_views_turn_by_any_angle_and_keep_the_range():
+    config = HexFitConfig(augmentation="released")
+    tile = torch.full((32, 24, 24, 3), 200, dtype=torch.uint8)
+    views = view_of(config, torch.Generator().manual_seed(0))(tile)
+    assert views.shape == (32, 3, 24, 24) and views.min() >= 0 and views.max() <= 1
+    assert (views < 0.1).all(dim=1).any(dim=(1, 2)).float().mean() > 0.8, "corners turn black"
+    assert views[:, :, 12, 12].std(dim=0).min() > 0.01
+    again = view_of(config, torch.Generator().manual_seed(0))(tile)
+    assert torch.equal(views, again)
+
+
+@pytest.mark.parametrize(
+    ("labels", "changes"),
+    [
+        ([[0.2, -0.1]] * 4, {}),
+        ([[3.0, 500.0]] * 4, {"label_scaling": "divide_by_256"}),
+    ],
+)
+def test_labels_outside_the_range_are_refused_with_marker_and_row(labels, changes):
+    config = HexFitConfig(markers=("a", "b"), **changes)
+    with pytest.raises(HexDataError, match=r"b is .* in row 0 \(4 such values\)") as caught:
+        dataset(np.zeros((4, 8, 8, 3), np.uint8), np.array(labels), ["p"] * 4, ["s"] * 4, ("a", "b"), config)
+    assert caught.value.code == "labels_range"
+
+
+def test_features_that_are_no_numbers_are_refused():
+    vectors = np.ones((5, 3), np.float32)
+    vectors[2, 1] = np.nan
+    with pytest.raises(HexDataError, match=r"1 of 5 tiles .* row 2"):
+        dataset(vectors, np.zeros((5, 1)), ["p"] * 5, ["s"] * 5, ("a",), HexFitConfig(markers=("a",)))

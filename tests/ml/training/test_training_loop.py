@@ -80,16 +80,16 @@ def epoch_batches(epoch):
 @pytest.mark.parametrize("stopped_after", [23, 30])
 def test_one_that_was_killed_goes_on_from_its_checkpoint_and_ends_the_same(tmp_path, stopped_after):
     settings = {"epochs": 6, "seed": 4, "accelerator": "cpu"}
-    whole = Noisy(0.05)
+    whole = Noisy(0.01)
     run_loop(whole, epoch_batches, 10, **settings)
     asked = []
     with pytest.raises(Cancelled):
         stop = lambda: asked.append(1) or len(asked) == stopped_after  # noqa: E731
-        run_loop(Noisy(0.05), epoch_batches, 10, stop=stop, checkpoints=tmp_path, every=2, **settings)
-    resumed, heard = Noisy(0.05), []
+        run_loop(Noisy(0.01), epoch_batches, 10, stop=stop, checkpoints=tmp_path, every=2, **settings)
+    resumed, heard = Noisy(0.01), []
     facts = run_loop(resumed, epoch_batches, 10, checkpoints=tmp_path, every=2, progress=lambda f, _: heard.append(f), **settings)
     assert heard[0] > 2 / 6 and facts.steps == 60, "the first two epochs are not done again"
-    assert torch.equal(resumed.slope, whole.slope)
+    assert torch.equal(resumed.slope, whole.slope) and float(whole.slope.detach()) < 1, "it is far from its end, where all runs meet"
 
 
 def test_curves_and_measurements_are_recorded_by_the_epoch():
