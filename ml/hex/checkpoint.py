@@ -62,25 +62,39 @@ def save_fit(
     salt: secret with which patients' codes are hashed into the membership lists (never stored). code_version: of the code that made it.
     label: e.g. "trained on simulated tissue", shown wherever a number of it shows. inputs: name -> SHA-256 of what it was fitted on.
     """
+    lists = membership(fit.fold_of, salt)
+    seen = [sorted({*hashes, *(seen_before or {}).get(k, ())}) for k, hashes in enumerate(lists)]
+    about = {"label": label, "code_version": code_version, "inputs": dict(inputs), "facts": dict(facts or {})}
+    measured = {"metrics": fit.metrics(), "card": [vars(row) for row in fit.card]}
+    return save_weights(fit.weights, folder, seen, {**about, **measured}, encoder_weights)
+
+
+def save_weights(
+    weights: HexWeights,
+    folder: str | Path,
+    seen: Sequence[Sequence[str]],
+    about: Mapping[str, Any],
+    encoder_weights: str | Path | None = None,
+) -> dict[str, Any]:
+    """Writes weights of whatever origin and gives their provenance. seen: hashes of patients per model; about: label, code_version, inputs
+    ...
+
+    encoder_weights: the file of an encoder that is not kept with its heads.
+    """
     folder = Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
-    weights = fit.weights
     checksums = {f"fold{k}.safetensors": write_fold(folder, k, fold, "", weights.config) for k, fold in enumerate(weights.folds)}
     spec = encoder(weights.config.encoder)
-    lists = membership(fit.fold_of, salt)
     provenance = {
         "format": FORMAT,
-        "label": label,
         "made_at": datetime.now(UTC).isoformat(timespec="seconds"),
-        "code_version": code_version,
-        "inputs": dict(inputs),
         "weights_sha256": checksums,
         "encoder": {k: getattr(spec, k) for k in ("name", "label", "licence", "pretraining_overlap")}
         | {"weights_sha256": file_sha256(Path(encoder_weights)) if encoder_weights else ""},
-        "membership": [sorted({*hashes, *(seen_before or {}).get(k, ())}) for k, hashes in enumerate(lists)],
-        "metrics": fit.metrics(),
-        "card": [vars(row) for row in fit.card],
-        "facts": dict(facts or {}),
+        "membership": [list(hashes) for hashes in seen],
+        # released weights are one model, whatever number of folds their recipe names
+        **({"models": len(weights.folds)} if len(weights.folds) != weights.config.folds else {}),
+        **about,
     }
     config = {
         "family": "hex",
@@ -113,7 +127,6 @@ def load(folder: str | Path, encoder_weights: str | Path | None = None, device: 
         raise CheckpointError(
             "config_wrong", f"The config of the weights in {folder.name} is not complete.", "Save the model again.", "config.json"
         ) from error
-    # released weights are one model, whatever number of folds their recipe names
     if len(lists) != provenance.get("models", config.folds) or scale.factor.shape != (len(config.markers),):
         raise CheckpointError("config_wrong", f"The config in {folder.name} contradicts itself.", "Save the model again.", "config.json")
     network = _kept_apart(folder, config, provenance, encoder_weights)
