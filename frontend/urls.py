@@ -4,7 +4,7 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
 from frontend.dash.gateway import gateway
-from frontend.pages import assays, cohorts, encoders, imports, jobs, members, patients, runs, survival, uploads, versions
+from frontend.pages import assays, cohorts, encoders, imports, jobs, labels, members, patients, runs, survival, uploads, versions
 from frontend.pages.case import maps, similar, values, views
 
 urlpatterns = [
@@ -15,6 +15,7 @@ urlpatterns = [
     path("cohorts/<int:cohort_id>/", cohorts.cohort, name="cohort"),
     path("cohorts/<int:cohort_id>/slides/", cohorts.cohort_slides, name="cohort_slides"),
     path("cohorts/<int:cohort_id>/multiplex/", assays.cohort_multiplex, name="cohort_multiplex"),
+    path("cohorts/<int:cohort_id>/labels/", labels.cohort_labels, name="cohort_labels"),
     path("cohorts/<int:cohort_id>/imports/", imports.cohort_imports, name="cohort_imports"),
     path("cohorts/<int:cohort_id>/members/", members.cohort_members, name="cohort_members"),
     path("cohorts/<int:cohort_id>/members/<int:membership_id>/role/", members.member_role, name="cohort_member_role"),
@@ -22,6 +23,7 @@ urlpatterns = [
     path("cohorts/<int:cohort_id>/access-log/", cohorts.cohort_access_log, name="cohort_access_log"),
     path("cohorts/<int:cohort_id>/upload/slide/", uploads.upload_slide, name="upload_slide"),
     path("cohorts/<int:cohort_id>/upload/multiplex/", assays.upload_multiplex, name="upload_multiplex"),
+    path("cohorts/<int:cohort_id>/upload/labels/", labels.upload_labels, name="upload_labels"),
     path("cohorts/<int:cohort_id>/upload/table/", uploads.upload_table, name="upload_table"),
     path("cohorts/<int:cohort_id>/kaplan-meier.csv", survival.km_csv, name="km_csv"),
     path("cohorts/<int:cohort_id>/runs/", runs.cohort_runs, name="cohort_runs"),

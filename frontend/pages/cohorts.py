@@ -80,6 +80,7 @@ def cohort(request: HttpRequest, cohort_id: int) -> HttpResponse:
 def cohort_slides(request: HttpRequest, cohort_id: int) -> HttpResponse:
     """Slides of a cohort with their states."""
     from frontend.pages.assays import first_images
+    from frontend.pages.labels import first_labels
     from tissueboard.slides.models import Slide
     from tissueboard.slides.selectors import slides_for
 
@@ -87,7 +88,8 @@ def cohort_slides(request: HttpRequest, cohort_id: int) -> HttpResponse:
     state = request.GET.get("state", "")
     state = state if state in Slide.State.values else ""
     slides = slides_for(request.user, cohort=found, state=state or None).select_related("sample__patient")
-    context = {"rows": page_of(request, slides), "state": state, "states": Slide.State.values, **first_images(request.user, found)}
+    context = {"rows": page_of(request, slides), "state": state, "states": Slide.State.values}
+    context |= first_images(request.user, found) | first_labels(request.user, found)
     return render(request, "pages/cohort_slides.html", {**frame(request, found, "slides"), **context})
 
 

@@ -158,6 +158,14 @@ def table(part: Any, world: Any) -> dict[str, Any]:
     return {"file": file}
 
 
+def label_table(part: Any, world: Any) -> dict[str, Any]:
+    from label_tables import csv_of
+
+    file = BytesIO(csv_of(part.slide))
+    file.name = "labels.csv"
+    return {"file": file, "tile_um": "56", "kind": "codex"}
+
+
 def region(part: Any, world: Any) -> dict[str, Any]:
     """A region on the first slide, made when it is first asked for."""
     from tissueboard.slides.models import Region
@@ -247,6 +255,14 @@ API = {
     "api:slide_pipeline": api_post(202, kwargs=slide, body=lambda part, world: {"name": "case"}),
     "api:features": api(kwargs=slide),
     "api:feature_file": api(kwargs=lambda part, world: slide(part, world) | {"bag_id": bag(part).pk}),
+    "api:slide_labels": Route(
+        get=members(200, anonymous=401),
+        post=members(201, anonymous=401, role="contributor"),
+        kwargs=slide,
+        body=label_table,
+        json=True,
+        facts={"multipart": True},
+    ),
     "api:maps": api(kwargs=slide),
     "api:map": api(kwargs=lambda part, world: slide(part, world) | {"map_id": part.map.pk}),
     "api:map_values": api(kwargs=lambda part, world: slide(part, world) | {"map_id": part.map.pk}),
@@ -349,6 +365,13 @@ PAGES = {
         body=lambda part, world: table(part, world) | {"channels": "DAPI\nCD3", "mpp": "0,5"},
     ),
     "cohort_multiplex": page(kwargs=cohort),
+    "upload_labels": Route(
+        get=members(200, anonymous=302, role="contributor"),
+        post=members(200, anonymous=302, role="contributor"),
+        kwargs=cohort,
+        body=lambda part, world: label_table(part, world) | {"slide": part.slide.pk},
+    ),
+    "cohort_labels": page(kwargs=cohort),
     "multiplex_image": Route(
         get=members(200, anonymous=302),
         post=members(302, anonymous=302, role="contributor"),

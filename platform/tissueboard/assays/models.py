@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from django.conf import settings
 from django.db import models
 from django.db.models import Q
 
@@ -25,7 +26,10 @@ class Panel(models.Model):
 class Assay(models.Model):
     """Marker intensities per tile, measured on the tissue of a slide (label table of HEX: spec 1.1).
 
-    key: a Parquet table with columns x, y (level-0 px of the working slide, top-left), then one column per marker, 0..1.
+    key: a Parquet table with columns x, y (level-0 px of the working slide, top-left), then one column per marker: finite and >= 0, in the
+    unit in which they came. Scaling is each training's choice, so all measured slides of a training have to come in one unit.
+    facts: n_tiles, scale (what the values look like: 0..1, 0..255 or raw counts), source (table, or multiplex image), source_sha256.
+    findings: what a person should know about them, without identifiers.
     """
 
     cohort_path = "sample__patient__cohort"
@@ -38,6 +42,9 @@ class Assay(models.Model):
     key = models.CharField(max_length=255)
     sha256 = models.CharField(max_length=64)
     simulated = models.BooleanField(default=False)
+    facts = models.JSONField(default=dict, blank=True)
+    findings = models.JSONField(default=list, blank=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
     created_at = models.DateTimeField(auto_now_add=True)
 
     objects = ScopedQuerySet.as_manager()

@@ -1,4 +1,7 @@
-"""Looking at multiplex images: the logged opening, signed tokens for their tiles, and what a tile's address may ask for."""
+"""Looking at multiplex images: the logged opening, signed tokens for their tiles, and what a tile's address may ask for.
+
+Bringing measured labels in is in `labels` (a table), `label_uploads` (a table that was sent) and `label_jobs` (from an image).
+"""
 
 from __future__ import annotations
 
@@ -17,12 +20,27 @@ from tissueboard.errors import NotVisible
 from tissueboard.store import store
 
 from .errors import AssayCode, AssayRefused
+from .label_jobs import request_labels
+from .label_uploads import receive_labels
+from .labels import Asked, LabelResult, add_labels
 from .models import MultiplexImage
 from .selectors import get_image
 
 if TYPE_CHECKING:
     from ml.multiplex.zarr_pyramid import Shown
 
+__all__ = [
+    "Asked",
+    "LabelResult",
+    "add_labels",
+    "check_token",
+    "image_folder",
+    "open_image",
+    "receive_labels",
+    "request_labels",
+    "shown_channels",
+    "tile_token",
+]
 SALT = "tissueboard.assays.tiles"
 PATH_SECONDS = 60
 MAX_SHOWN = 4

@@ -68,7 +68,7 @@ def simulate(ctx: JobContext) -> Done:
         raise JobRefused("SIMULATED_SLIDE_REFUSED", f"The simulated slide {person.code} was not accepted: {told}", "Check the simulator.")
     slide = Slide.objects.select_related("sample__patient").get(pk=result.slide.pk)
     ctx.progress(0.8, "measuring proteins")
-    key, sha = _write_assay(slide, person, config)
+    key, sha, n_tiles = _write_assay(slide, person, config)
 
     def publish() -> None:
         _record(slide, person)
@@ -82,14 +82,15 @@ def simulate(ctx: JobContext) -> Done:
                 "key": key,
                 "sha256": sha,
                 "simulated": True,
+                "facts": {"n_tiles": n_tiles, "scale": "0..1", "source": SOURCE},
             },
         )
 
     return Done([OutputSpec("assay", key, {"slide": slide.pk})], publish)
 
 
-def _write_assay(slide: Slide, person: Any, config: Any) -> tuple[str, str]:
-    """Parquet of the measured tiles: x, y (px0), then a column per marker in 0..1."""
+def _write_assay(slide: Slide, person: Any, config: Any) -> tuple[str, str, int]:
+    """Parquet of the measured tiles: x, y (px0), then a column per marker in 0..1. Gives key, SHA-256 and the number of tiles."""
     import pandas as pd
 
     from ml.simulate import tile_labels
@@ -103,7 +104,7 @@ def _write_assay(slide: Slide, person: Any, config: Any) -> tuple[str, str]:
     temp = store.new_temp(".parquet")
     table.to_parquet(temp, index=False)
     key = f"slides/{slide.pk}/simulated-codex.parquet"
-    return key, store.save(temp, key)
+    return key, store.save(temp, key), len(table)
 
 
 def _record(slide: Slide, person: Any) -> None:

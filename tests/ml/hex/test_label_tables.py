@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from multiplex_pictures import PANEL, draw, write_ome
 from PIL import Image
 
+from ml.hex import label_child
 from ml.hex import tile_means as means
 from ml.hex.errors import HexDataError
 from ml.hex.label_tables import LabelTable, check_scaling, read_label_table, write_label_table
@@ -297,3 +298,16 @@ def test_reading_labels_needs_no_torch():
     program = "import sys, ml.hex.label_tables, ml.hex.tile_means, ml.hex.released; print('torch' in sys.modules)"
     done = subprocess.run([sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "False"
+
+
+def test_a_large_table_is_read_in_a_child_and_says_the_same(tmp_path, monkeypatch):
+    monkeypatch.setattr(label_child, "SMALL", 0)
+    table = table_of(n=40)
+    write_label_table(tmp_path / "held.csv", table)
+    back = label_child.read_label_table_isolated(tmp_path / "held.csv", table.markers)
+    assert np.array_equal(back.values, table.values) and np.array_equal(back.xy, table.xy) and back.slides == table.slides
+    assert back.markers == table.markers and back.values.dtype == np.float32
+    error = refused(label_child.read_label_table_isolated, written(tmp_path, NAMED + "a,0,1,2,3,-4\n"), None, "sent.csv")
+    assert error.code == "labels_range" and error.where == "sent.csv, row 2, column CD68"
+    monkeypatch.setattr(label_child, "MEMORY_MB", 100)
+    assert refused(label_child.read_label_table_isolated, tmp_path / "held.csv", table.markers, "sent.csv").code.startswith("parser_")
