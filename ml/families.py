@@ -55,6 +55,28 @@ FAMILIES: dict[str, Family] = {
             ),
         ),
         Family(
+            "mica",
+            "MICA: survival from H&E and virtual CODEX",
+            "MICA (multimodal integration by co-attention), with HEX",
+            (
+                Task(
+                    "fit",
+                    ("FeatureBag", "VirtualMap", "Outcomes", "Split"),
+                    ("weights", "metrics", "Risk"),
+                    "ml.mica.train:fit",
+                    "ml.mica.config:MicaFitConfig",
+                ),
+                Task("predict", ("FeatureBag", "VirtualMap"), ("Risk",), "ml.mica.predict:predict", "ml.mica.config:MicaPredictConfig"),
+                Task(
+                    "explain",
+                    ("FeatureBag", "VirtualMap"),
+                    ("attributions",),
+                    "ml.mica.explain:explain",
+                    "ml.mica.config:MicaExplainConfig",
+                ),
+            ),
+        ),
+        Family(
             "cox_summary",
             "Ridge Cox on virtual-protein summaries",
             "Cox 1972, ridge penalty; lifelines",

@@ -142,7 +142,7 @@ def fingerprint(cohort: Cohort, config: MicaFitConfig) -> str:
         np.asarray(o.event, bool).tolist(),
         None if o.entry is None else np.asarray(o.entry, float).tolist(),
         cohort.fold.tolist(),
-        config.model_dump(mode="json", exclude={"permutations", "bootstrap"}),
+        config.model_dump(mode="json", exclude={"permutations", "bootstrap", "compare"}),
     ]
     return sha256(json.dumps(decides).encode()).hexdigest()
 

@@ -108,9 +108,8 @@ def _bins(outcomes: Outcomes, fold: NDArray[np.intp], config: MicaFitConfig) -> 
         if not event[held].any():
             sentence = f"All {int(held.sum())} patients that {where} holds out are censored, so it cannot be measured."
             raise MicaError("fold_all_censored", sentence, "Use fewer folds, or share the events out among them.", where)
-        if not event[~held].any():
-            sentence = f"All {int((~held).sum())} patients that {where} is fitted on are censored, so there is nothing to fit."
-            raise MicaError("fold_all_censored", sentence, "Use fewer folds, or share the events out among them.", where)
+    for k in range(count):
+        held, where = fold == k, f"fold {k + 1}"
         rows = ~held if config.bins_from == "training" else np.ones_like(held)
         bins = make_bins(outcomes.time[rows], event[rows], config.bins, f"the patients that {where} is fitted on")
         check_horizon(bins, config.horizon_days)

@@ -5,7 +5,8 @@
     {base}/{PU}/{P}_clin.csv                      case_id, slide_id, survival_months, censorship (1 = censored); a row a slide
     {base}/{PU}/splits/splits_{k}.csv             train, val, test (= val): slide files
 
-P is the project's name, PU the same in capitals. Slides are named there with their extension; files and keys are named without the last one.
+P is the project's name, PU the same in capitals. Slides are named there with their extension; files and keys are named without the last
+one.
 """
 
 from __future__ import annotations
@@ -134,14 +135,20 @@ def read_clinical(path: str | Path, endpoint: str = "OS") -> ClinicalTable:
         sentence = f"The slides of {several.index[several > 1][0]} have different outcomes."
         raise MicaError("patient_contradicts", sentence, "Give each patient one outcome.", str(path))
     first = rows.first()
+    if not pd.api.types.is_numeric_dtype(first["survival_months"]):
+        sentence = "The column survival_months holds something that is not a number."
+        raise MicaError("bad_outcomes", sentence, "Give months since time zero.", "survival_months")
     if not first["censorship"].isin((0, 1)).all():
         raise MicaError("bad_outcomes", "The column censorship holds values other than 0 and 1.", "1 means censored.", "censorship")
     try:
         outcomes, findings = build_outcomes(
-            first.index.tolist(), first["survival_months"] * DAYS_PER_MONTH, first["censorship"] == 0, endpoint
+            first.index.tolist(),
+            (first["survival_months"] * DAYS_PER_MONTH).tolist(),
+            (first["censorship"] == 0).tolist(),
+            endpoint,
         )
-    except (SurvivalDataError, TypeError) as error:
-        raise MicaError("bad_outcomes", f"The outcomes of {Path(path).name} cannot be used: {error}", "Correct the table.") from error
+    except SurvivalDataError as error:
+        raise MicaError("bad_outcomes", error.sentence, error.hint, Path(path).name) from error
     if findings:
         raise MicaError("bad_outcomes", findings[0].sentence, "Complete the table, or leave such patients out of it.", Path(path).name)
     return ClinicalTable(slides, patients, outcomes)
