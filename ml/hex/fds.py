@@ -141,7 +141,7 @@ class FeatureSmoothing(nn.Module):
         self.register_buffer("kernel_window", kernel_window(kernel, kernel_length, sigma))
         # No buffers: parallel training would overwrite them on every rank with those of rank 0.
         self._moments: tuple[Tensor, Tensor, Tensor] | None = None
-        self._full: tuple[Tensor, Tensor, Tensor] | None = None
+        self._tables: tuple[Tensor, Tensor, Tensor] | None = None
         self.register_load_state_dict_post_hook(_forget)
 
     # -- use in training
@@ -232,7 +232,7 @@ class FeatureSmoothing(nn.Module):
             smoothed.zero_()
             for k, weight in enumerate(self.kernel_window):
                 smoothed.add_(last[:, torch.from_numpy(order[k : k + self.bins]).to(last.device)] * weight)
-        self._full = None
+        self._tables = None
 
     def _update(self, n: Tensor, mean: Tensor, spread: Tensor, epoch: int) -> None:
         """n: (P * K,), mean and spread (P * K, ...) float64 of this epoch's tiles, into the running statistics; empty bins are filled."""
@@ -259,18 +259,19 @@ class FeatureSmoothing(nn.Module):
 
     def _calibration(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         own = self.running_mean_last_epoch, self.running_var_last_epoch, self.smoothed_mean_last_epoch, self.smoothed_var_last_epoch
-        if self.covariance == "diagonal":
-            return calibration(*own)
-        if self._full is None or self._full[1].device != device:
-            # one marker at a time: the decompositions of all would hold several copies of every covariance
-            found = [full_calibration(*(part[j] for part in own)) for j in range(self.markers)]
-            self._full = cast(Any, tuple(torch.stack(parts) for parts in zip(*found, strict=True)))
-        return cast(tuple[Tensor, Tensor, Tensor], self._full)
+        if self._tables is None or self._tables[1].device != device:
+            if self.covariance == "diagonal":
+                self._tables = calibration(*own)
+            else:
+                # one marker at a time: the decompositions of all would hold several copies of every covariance
+                found = [full_calibration(*(part[j] for part in own)) for j in range(self.markers)]
+                self._tables = cast(Any, tuple(torch.stack(parts) for parts in zip(*found, strict=True)))
+        return cast(tuple[Tensor, Tensor, Tensor], self._tables)
 
 
 def _forget(smoothing: nn.Module, keys: Any) -> None:
     """After a state dict was loaded: what was computed from the old one."""
-    cast(FeatureSmoothing, smoothing)._moments = cast(FeatureSmoothing, smoothing)._full = None
+    cast(FeatureSmoothing, smoothing)._moments = cast(FeatureSmoothing, smoothing)._tables = None
 
 
 def predict_smoothed(last: nn.Linear, calibrated: Tensor, active: int | None = None) -> Tensor:
