@@ -57,7 +57,7 @@ def upload_labels(request: HttpRequest, cohort_id: int) -> HttpResponse:
     posted = request.method == "POST"
     entered = {name: (request.POST if posted else request.GET).get(name, "").strip() for name in FIELDS}
     entered["tile_um"] = entered["tile_um"] or f"{TILE_UM:g}"
-    context = {**frame(request, cohort, "slides"), "slides": slides, "kinds": KINDS, "entered": entered}
+    context = {**frame(request, cohort, "slides"), "slides": slides, "kinds": KINDS, "entered": entered, "most": MOST_SLIDES}
     context |= {"dry_run": "dry_run" in request.POST, "replace": "replace" in request.POST}
     template = "pages/upload_labels.html"
     if not posted:
