@@ -4,7 +4,22 @@ from django.contrib.auth.views import LoginView, LogoutView
 from django.urls import include, path
 
 from frontend.dash.gateway import gateway
-from frontend.pages import assays, cohorts, encoders, imports, jobs, labels, members, patients, runs, survival, uploads, versions
+from frontend.pages import (
+    assays,
+    cohorts,
+    compare,
+    encoders,
+    imports,
+    jobs,
+    labels,
+    members,
+    patients,
+    runs,
+    survival,
+    training,
+    uploads,
+    versions,
+)
 from frontend.pages.case import maps, similar, values, views
 
 urlpatterns = [
@@ -29,6 +44,8 @@ urlpatterns = [
     path("cohorts/<int:cohort_id>/runs/", runs.cohort_runs, name="cohort_runs"),
     path("cohorts/<int:cohort_id>/runs/new/", runs.cohort_run_new, name="cohort_run_new"),
     path("cohorts/<int:cohort_id>/runs/plan.csv", runs.cohort_run_plan, name="cohort_run_plan"),
+    path("cohorts/<int:cohort_id>/train/", training.cohort_train, name="cohort_train"),
+    path("cohorts/<int:cohort_id>/train/<str:what>/", training.cohort_train_new, name="cohort_train_new"),
     path("runs/<int:run_id>/", runs.cohort_run, name="cohort_run"),
     path("runs/<int:run_id>/items.csv", runs.cohort_run_items, name="cohort_run_items"),
     path("runs/<int:run_id>/<str:action>/", runs.cohort_run_action, name="cohort_run_action"),
@@ -51,6 +68,8 @@ urlpatterns = [
     path("jobs/<int:job_id>/retry/", jobs.job_retry, name="job_retry"),
     path("models/", versions.versions, name="versions"),
     path("models/<int:version_id>/", versions.version, name="version"),
+    path("models/compare/", compare.versions_compare, name="versions_compare"),
+    path("models/<int:version_id>/metrics.csv", compare.version_metrics_csv, name="version_metrics_csv"),
     path("encoders/", encoders.encoders, name="encoders"),
     path("encoders/<str:name>/use/", encoders.encoder_use, name="encoder_use"),
     path("dash/km/<int:cohort_id>/", gateway, {"view": "km"}, name="dash"),

@@ -10,9 +10,11 @@ from typing import Any
 
 from .palette import GROUPS
 
-# Series of these kinds are losses on one axis; any other kind ("validation r") is a quantity of its own.
-LOSSES = {"training": False, "training loss": False, "loss": False, "validation": True, "validation loss": True}
-FOLD = re.compile(r"^fold (\d+)\s+(.+)$")
+# Series of these kinds are losses on one axis; any other kind ("held-out C") is a quantity of its own.
+LOSSES = frozenset(("loss", "training", "training loss", "validation", "validation loss", "held-out", "held-out loss"))
+HELD_OUT = ("validation", "held-out")
+# "H&E alone, fold 2 training": which of several models, which fold, what.
+SERIES = re.compile(r"^(?:(?P<model>.+), )?fold (?P<fold>\d+) (?P<kind>.+)$")
 # Where the largest value is so much above the smallest, a linear axis would show one bend and then nothing.
 LOG_FROM = 100.0
 
@@ -53,21 +55,25 @@ class Panel:
 
 
 def panels(curves: Iterable[Any]) -> list[Panel]:
-    """Panels of the curves of a job (`jobs.models.JobCurve`): losses first, then other quantities in the order in which they began."""
-    drawn: dict[str, list[Line]] = {}
+    """Panels of the curves of a job (`jobs.models.JobCurve`): model by model, its losses first, then its other quantities."""
+    drawn: dict[tuple[str, str], list[Line]] = {}
     for curve in curves:
-        fold, kind = _parts(curve.series)
-        colour, dash = GROUPS[(fold or 0) % len(GROUPS)]
-        line = Line(curve.series, tuple(curve.x), tuple(curve.y), colour, dash, LOSSES.get(kind, kind.startswith("validation")), curve.each)
-        if line.x:
-            drawn.setdefault("Loss" if kind in LOSSES else kind[:1].upper() + kind[1:], []).append(line)
-    return [_panel(name, drawn[name]) for name in sorted(drawn, key=lambda name: name != "Loss")]
+        model, fold, kind = _parts(curve.series)
+        if not curve.x:
+            continue
+        colour, dash = GROUPS[(fold - 1) % len(GROUPS)]
+        name = f"fold {fold} {kind}" if fold else curve.series
+        line = Line(name, tuple(curve.x), tuple(curve.y), colour, dash, kind.startswith(HELD_OUT), curve.each)
+        drawn.setdefault((model, "Loss" if kind in LOSSES else kind[:1].upper() + kind[1:]), []).append(line)
+    models = list(dict.fromkeys(model for model, _ in drawn))
+    order = sorted(drawn, key=lambda place: (models.index(place[0]), place[1] != "Loss"))
+    return [_panel(f"{quantity}, {model}" if model else quantity, drawn[model, quantity]) for model, quantity in order]
 
 
-def _parts(series: str) -> tuple[int | None, str]:
-    """("fold 2 training") -> (1, "training"); a series without a fold keeps its whole name."""
-    found = FOLD.match(series)
-    return (int(found[1]) - 1, found[2]) if found else (None, series)
+def _parts(series: str) -> tuple[str, int, str]:
+    """("", 2, "training") of "fold 2 training"; a series without a fold has fold 0 and keeps its whole name."""
+    found = SERIES.match(series)
+    return (found["model"] or "", int(found["fold"]), found["kind"]) if found else ("", 0, series)
 
 
 def _panel(name: str, lines: list[Line]) -> Panel:

@@ -97,6 +97,17 @@ def version(part: Any, world: Any) -> dict[str, Any]:
     return {"version_id": world.versions[part.cohort.name].pk}
 
 
+def twin(part: Any, world: Any) -> int:
+    """A second risk model of the cohort."""
+    from tissueboard.model_registry.models import ModelVersion
+
+    common = {"label": "trained here", "config": {}, "key": "none", "sha256": "0" * 64, "provenance": {}, "licence": "Apache-2.0"}
+    made, fresh = ModelVersion.objects.get_or_create(family="cox_summary", name=f"twin of {part.cohort.name}", defaults=common)
+    if fresh:
+        made.cohorts.set([part.cohort])
+    return made.pk
+
+
 def import_(part: Any, world: Any) -> dict[str, Any]:
     return {"import_id": part.import_.pk}
 
@@ -386,6 +397,13 @@ PAGES = {
         kwargs=cohort,
         body=lambda part, world: {"what": "case"},
     ),
+    "cohort_train": page(kwargs=cohort, role="contributor"),
+    "cohort_train_new": Route(
+        get=members(200, anonymous=302, role="contributor"),
+        post=members(302, anonymous=302, role="contributor"),
+        kwargs=lambda part, world: cohort(part, world) | {"what": "niche"},
+        body=training(),
+    ),
     "cohort_run_plan": page(kwargs=cohort, role="contributor", query=lambda part, world: {"what": "case"}),
     "cohort_run": page(kwargs=run),
     "cohort_run_items": page(kwargs=run),
@@ -440,6 +458,8 @@ PAGES = {
     "job_retry": page_post(302, kwargs=job("failed")),
     "versions": page_list(),
     "version": page(kwargs=version),
+    "versions_compare": page(query=lambda part, world: {"id": [version(part, world)["version_id"], twin(part, world)]}),
+    "version_metrics_csv": page(kwargs=version),
     "encoders": page_list(),
     "encoder_use": Route(
         post=everybody(403) | {"staff": (302,), "anonymous": (302,)}, kwargs=lambda part, world: {"name": "he-descriptors"}

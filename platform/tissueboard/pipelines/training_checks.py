@@ -53,7 +53,7 @@ def check_settings(training: Training, cohorts: Sequence[Cohort], chosen: Chosen
     if training.name == "hex":
         _check_hex(ground, config, user)
     elif training.name in ("risk", "mica"):
-        _check_outcome(training, cohorts[0], chosen, ground, config)
+        _check_outcome(training, cohorts[0], chosen, ground, config, user)
 
 
 def _hex(cohorts: Sequence[Cohort], chosen: Chosen) -> Ground:
@@ -149,10 +149,21 @@ def why_no_encoder(user: Any, name: str) -> str:
     return row.sentence if row is not None and row.sentence else "It needs weights, and no version of it is in use here."
 
 
-def _check_outcome(training: Training, cohort: Cohort, chosen: Chosen, ground: Ground, config: Any) -> None:
+def _why_no_map_encoder(user: Any, config: Any) -> str:
+    """Why the encoder of a marker's map cannot be used; "" where none of the catalogue is asked for."""
+    from ml.encoders import CATALOGUE
+
+    name = getattr(config, "codex_encoder", "")
+    return why_no_encoder(user, name) if name in CATALOGUE and config.modality != "he" else ""
+
+
+def _check_outcome(training: Training, cohort: Cohort, chosen: Chosen, ground: Ground, config: Any, user: Any) -> None:
     """Patients, events and times that the settings ask for."""
     version, modality = chosen.version, getattr(config, "modality", "both")
     assert version is not None
+    told = _why_no_map_encoder(user, config)
+    if told:
+        raise ConfigInvalid([("codex_encoder", f"codex_encoder is “{config.codex_encoder}”. {told}")])
     bags = None if training.name == "risk" or modality == "codex" else (chosen.encoder or version)
     found = data.with_outcome(cohort, version, chosen.endpoint, maps=modality != "he", bags=bags)
     markers = getattr(config, "markers", ())

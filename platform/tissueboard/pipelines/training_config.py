@@ -117,7 +117,7 @@ def _limits(one: dict[str, Any]) -> str:
 
 def _said(value: Any) -> str:
     """What was given, short enough for a sentence; long lists are counted."""
-    if value is None or value == "":
+    if value is None or value in ("", [], ()):
         return "empty"
     if isinstance(value, bool):
         return "true" if value else "false"

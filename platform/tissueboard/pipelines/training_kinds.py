@@ -72,7 +72,7 @@ TRAININGS: dict[str, Training] = {
             "Virtual protein maps and features of the same slides, and an outcome with at least four distinct event times.",
             *("mica", "fit", "predictions.fit_mica"),
             chooses=("version", "encoder", "endpoint"),
-            usual=("modality", "epochs", "folds", "lr", "pooling", "horizon_days", "max_seconds"),
+            usual=("modality", "codex_encoder", "epochs", "folds", "lr", "pooling", "horizon_days", "compare"),
         ),
     )
 }

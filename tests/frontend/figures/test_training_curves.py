@@ -37,6 +37,16 @@ def test_losses_of_all_folds_share_axes_and_other_figures_have_their_own():
     assert loss["fold 1 validation"].strong and not loss["fold 1 training"].strong
 
 
+def test_models_that_are_fitted_side_by_side_have_panels_of_their_own():
+    names = ("MICA, fold 1 training", "MICA, fold 1 held-out C", "H&E alone, fold 1 training", "H&E alone, fold 1 held-out")
+    found = panels(curve(name, [1, 2]) for name in names)
+    assert [(p.name, [(one.name, one.strong) for one in p.lines]) for p in found] == [
+        ("Loss, MICA", [("fold 1 training", False)]),
+        ("Held-out C, MICA", [("fold 1 held-out C", True)]),
+        ("Loss, H&E alone", [("fold 1 held-out", True), ("fold 1 training", False)]),
+    ]
+
+
 def test_a_series_without_points_is_not_drawn():
     assert panels([curve("fold 1 training", [])]) == []
 

@@ -330,6 +330,12 @@ def test_mica_needs_as_many_event_times_as_intervals_and_as_many_patients_as_fol
     assert error.code == "TOO_FEW_PATIENTS" and "6 patients can be fitted on; 7 folds take at least as many" in error.sentence
 
 
+def test_an_encoder_of_maps_whose_weights_are_not_here_is_refused(mica, refused, lung, hex_version):
+    mapped(lung, hex_version, DAYS, EVENTS)
+    error = refused("mica", {"folds": 3, "codex_encoder": "dinov2-s14-reg"}, version=hex_version.pk, endpoint="OS")
+    assert error.where == "config.codex_encoder" and "dinov2-s14-reg" in error.sentence
+
+
 # --- scales of niches
 
 
