@@ -74,6 +74,7 @@ class MicaFit:
         observed = kaplan_meier(self.outcomes.time, self.outcomes.event, entry=self.outcomes.entry).at([horizon])
         return {
             **asdict(self.figures),
+            "c_by_fold": [c if np.isfinite(c) else None for c in self.figures.c_by_fold],
             "c_kind": "Harrell, out-of-fold, pairs within folds, patient bootstrap",
             "slides": self.slides,
             "cut": self.cut,
