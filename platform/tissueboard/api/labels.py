@@ -41,7 +41,7 @@ class LabelsSerializer(serializers.Serializer[Any]):
 
 class LabelsUpload(serializers.Serializer[Any]):
     file = serializers.FileField(allow_empty_file=True, max_length=255, help_text="CSV: slide, index, x, y, then one column per marker.")
-    kind = serializers.ChoiceField(choices=KINDS, default="codex")
+    kind = serializers.CharField(default="codex", max_length=24, help_text=f"One of: {', '.join(value for value, _ in KINDS)}.")
     tile_um = serializers.FloatField(default=TILE_UM, help_text="Side of a tile in um.")
     markers = serializers.CharField(default="", allow_blank=True, max_length=40_000, help_text="Names of numbered channels, with commas.")
     panel = serializers.CharField(default="", allow_blank=True, max_length=80, help_text="Name of the panel; found or made without it.")

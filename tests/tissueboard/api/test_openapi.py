@@ -55,6 +55,7 @@ def nullable(node):
         ("/patients/{patient_id}/risk/", "/patients/{patient}/risk/"),
         ("/slides/", "/slides/"),
         ("/slides/{slide_id}/", "/slides/{waiting}/"),
+        ("/slides/{slide_id}/labels/", "/slides/{slide}/labels/"),
         ("/slides/{slide_id}/maps/", "/slides/{slide}/maps/"),
         ("/jobs/", "/jobs/"),
         ("/jobs/{job_id}/", "/jobs/{failed}/"),
@@ -72,6 +73,21 @@ def test_answers_are_as_the_schema_promises(people, schema, path, address):
     answer = people.api("contributor").get(V1 + address.format(**ids))
     assert answer.status_code == 200
     validator(schema, V1 + path).validate(answer.json())
+
+
+def test_what_became_of_a_label_table_is_as_the_schema_promises(people, schema):
+    from django.core.files.uploadedfile import SimpleUploadedFile
+    from label_tables import csv_of
+
+    address = f"{V1}/slides/{people.lung.slide.pk}/labels/"
+    for status in ("201", "200"):  # added, there already
+        file = SimpleUploadedFile("labels.csv", csv_of(people.lung.slide))
+        answer = people.api("contributor").post(address, {"file": file}, format="multipart")
+        assert str(answer.status_code) == status
+        validator(schema, f"{V1}/slides/{{slide_id}}/labels/", "post", status).validate(answer.json())
+    listed = people.api("viewer").get(address).json()
+    assert listed["results"]
+    validator(schema, f"{V1}/slides/{{slide_id}}/labels/").validate(listed)
 
 
 def test_similar_cases_are_as_the_schema_promises(people, schema):
