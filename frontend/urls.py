@@ -61,6 +61,7 @@ urlpatterns = [
     path("cases/<int:patient_id>/maps/<int:prediction_id>/range.png", maps.map_range, name="map_range"),
     path("cases/<int:patient_id>/maps/<int:prediction_id>/<int:channel>.png", maps.map_png, name="map_png"),
     path("cases/<int:patient_id>/maps/<int:prediction_id>/<int:channel>.json", maps.map_values, name="map_values"),
+    path("slides/<int:slide_id>/dense-map/", maps.slide_dense_map, name="slide_dense_map"),
     path("slides/<int:slide_id>/regions/", include("frontend.pages.case.region_urls")),
     path("jobs/", jobs.jobs, name="jobs"),
     path("jobs/<int:job_id>/", jobs.job, name="job"),

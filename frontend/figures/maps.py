@@ -32,15 +32,18 @@ def channel_png(values: NDArray[np.float32], low: float, high: float) -> bytes:
 def hatch_png(far: NDArray[np.bool_]) -> bytes:
     """PNG of diagonal stripes over the cells (rows, cols) that are True: seen without colour and over any colour.
 
-    Each cell takes up to 12 x 12 px; a very large map takes fewer, so that the picture stays below 6000 px a side.
+    Each cell takes up to 12 x 12 px; a large map takes fewer, so that the picture stays below 6000 px a side, and from 1500 cells a side
+    one px, with stripes that run over cells.
     """
-    side = max(4, min(HATCH_PX, HATCH_MAX_PX // max(far.shape)))
-    y, x = np.mgrid[0:side, 0:side]
-    stripe = (x + y) % side
-    tile = np.zeros((side, side, 4), np.uint8)
-    tile[stripe < max(1, side // 5)] = (20, 33, 44, 230)
-    tile[(stripe >= max(1, side // 5)) & (stripe < 2 * max(1, side // 5))] = (255, 255, 255, 200)
-    picture = np.tile(tile, (far.shape[0], far.shape[1], 1))
+    side = min(HATCH_PX, HATCH_MAX_PX // max(far.shape))
+    if side < 4:
+        side = 1
+    period = HATCH_PX if side == 1 else side
+    y, x = np.ogrid[0 : far.shape[0] * side, 0 : far.shape[1] * side]
+    stripe, width = ((x + y) % period).astype(np.uint8), max(1, period // 5)
+    picture = np.zeros((*stripe.shape, 4), np.uint8)
+    picture[stripe < width] = (20, 33, 44, 230)
+    picture[(stripe >= width) & (stripe < 2 * width)] = (255, 255, 255, 200)
     picture[~np.repeat(np.repeat(far, side, axis=0), side, axis=1)] = 0
     return _png(picture)
 

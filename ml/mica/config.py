@@ -23,6 +23,12 @@ class MicaFitConfig(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
+    codex_encoder: Literal["fixed-map-descriptors", "dinov2-s14-reg"] = _f(
+        "fixed-map-descriptors",
+        "",
+        "paper: DINOv2 ViT-S/14 with registers",
+        "What makes a token of each marker's map: fixed descriptors, or DINOv2, whose weights must be brought into use first.",
+    )
     modality: Modality = _f("both", "", "spec 3; one branch: ours", "Which bags are read: both, H&E alone, or virtual CODEX alone.")
     width: int = _f(256, "units", "spec 3: d", "Width of the network after the first layer of each branch.", ge=2)
     dropout: float = _f(0.25, "", "spec 3", "Dropout after each hidden layer and within the transformers.", ge=0, lt=1)
@@ -62,6 +68,7 @@ class MicaFitConfig(BaseModel):
     )
     horizon_days: float = _f(MONTHS_24, "days", "ours: 24 months", "Horizon of the event probability.", gt=0)
     bootstrap: int = _f(1000, "draws", "ours", "Patient bootstrap behind the interval of C.", ge=20, le=10000)
+    compare: bool = _f(True, "", "ours", "Fit H&E alone and virtual CODEX alone on the same folds, too, and tell what the other adds.")
     permutations: int = _f(
         0, "runs", "DESIGNS 9: 200", "Runs of the whole recipe on shuffled outcomes behind the p of C; 0 gives none.", ge=0, le=1000
     )

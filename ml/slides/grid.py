@@ -23,6 +23,9 @@ def tile_grid(mask: TissueMask, slide: Slide, tile_um: float = 56.0, step_um: fl
     mpp = slide.need_mpp()
     tile_px0, step_px0 = tile_um / mpp, step_um / mpp
     xs, ys = (_starts(side, tile_px0, step_px0) for side in slide.size)
+    if min_tissue > 0:
+        # At a fine step most places of a slide lie far from a small piece of tissue: these are not measured at all.
+        xs, ys = (_near(starts, tile_px0, mask.mask.any(axis=axis), mask.cell_px0) for axis, starts in enumerate((xs, ys)))
     share = tissue_share(mask.mask, mask.cell_px0, xs, ys, tile_px0)
     rows, cols = np.nonzero(share >= min_tissue)
     return TileGrid(
@@ -54,6 +57,14 @@ def _starts(side_px0: int, tile_px0: float, step_px0: float) -> NDArray[np.int64
     count = int(np.floor((side_px0 - tile_px0) / step_px0 + 1e-9)) + 1
     starts = np.rint(np.arange(max(count, 0)) * step_px0).astype(np.int64)
     return starts[starts + tile_px0 <= side_px0 + 0.5]
+
+
+def _near(starts: NDArray[np.int64], tile_px0: float, tissue: NDArray[np.bool_], cell_px0: float) -> NDArray[np.int64]:
+    """The corners whose tiles reach into the span of tissue along one side. tissue: which cells of that side have any."""
+    cells = np.flatnonzero(tissue)
+    if not len(cells):
+        return starts[:0]
+    return starts[(starts + tile_px0 > cells[0] * cell_px0) & (starts < (cells[-1] + 1) * cell_px0)]
 
 
 def _at(table: NDArray[np.float64], position: NDArray[np.floating[Any]]) -> NDArray[np.float64]:

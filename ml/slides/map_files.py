@@ -36,10 +36,11 @@ def write_map(folder: str | Path, virtual: VirtualMap, mpp: float) -> None:
     group.create_array(
         "0", data=np.ascontiguousarray(virtual.values, np.float32), chunks=chunk, dimension_names=("c", "y", "x"), config=every
     )
-    for name in ("out_of_range", "spread"):
+    for name, axes in (("out_of_range", ("y", "x")), ("spread", ("c", "y", "x"))):
         layer = getattr(virtual, name)
         if layer is not None:
-            group.create_array(name, data=np.ascontiguousarray(layer, np.float32), config=every)
+            data = np.ascontiguousarray(layer, np.float32)
+            group.create_array(name, data=data, chunks=chunk[-data.ndim :], dimension_names=axes, config=every)
     origin = [(o + virtual.step_px0 / 2) * mpp for o in virtual.origin_px0]
     group.attrs["ome"] = {
         "version": "0.5",
@@ -76,9 +77,11 @@ def write_map(folder: str | Path, virtual: VirtualMap, mpp: float) -> None:
     }
 
 
-def read_map(folder: str | Path) -> VirtualMap:
-    """Reads what `write_map` wrote. MapFileError when it is not there, of another format, or chunks are missing
-    (a zarr reader fills missing chunks with zeros without saying so)."""
+def read_map(folder: str | Path, channel: int | None = None) -> VirtualMap:
+    """Reads what `write_map` wrote; of one channel alone, if it is named by its place (IndexError where there is none).
+
+    MapFileError when it is not there, of another format, or chunks are missing (a zarr reader fills these with zeros without saying so).
+    """
     import zarr
 
     folder = Path(folder)
@@ -88,6 +91,7 @@ def read_map(folder: str | Path) -> VirtualMap:
     facts: Any = group.attrs.get("tissueboard", {})
     if facts.get("format") != FORMAT:
         raise MapFileError(f"The folder {folder.name} is not a map of tissueboard.")
+    names = tuple(facts["names"]) if channel is None else (facts["names"][channel],)
     layers: dict[str, Any] = {}
     for name in ("0", "out_of_range", "spread"):
         if name not in group:
@@ -95,10 +99,11 @@ def read_map(folder: str | Path) -> VirtualMap:
         array: Any = group[name]
         if array.nchunks_initialized != array.nchunks:
             raise MapFileError(f"The map {folder.name} has lost {array.nchunks - array.nchunks_initialized} of its chunks.")
-        layers[name] = np.asarray(array[:], dtype=np.float32)
+        part = slice(None) if channel is None or name == "out_of_range" else slice(channel, channel + 1)
+        layers[name] = np.asarray(array[part], dtype=np.float32)
     return VirtualMap(
         values=layers["0"],
-        names=tuple(facts["names"]),
+        names=names,
         pitch_um=float(facts["pitch_um"]),
         origin_px0=(float(facts["origin_px0"][0]), float(facts["origin_px0"][1])),
         step_px0=float(facts["step_px0"]),

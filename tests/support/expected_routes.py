@@ -277,6 +277,7 @@ API = {
     "api:maps": api(kwargs=slide),
     "api:map": api(kwargs=lambda part, world: slide(part, world) | {"map_id": part.map.pk}),
     "api:map_values": api(kwargs=lambda part, world: slide(part, world) | {"map_id": part.map.pk}),
+    "api:dense_map": api_post(202, kwargs=slide, body=lambda part, world: {"stride_um": 14}),
     "api:regions": Route(
         get=members(200, anonymous=401),
         post=members(201, anonymous=401, role="contributor"),
@@ -434,6 +435,7 @@ PAGES = {
     "map_range": page(kwargs=lambda part, world: {"patient_id": part.patient.pk, "prediction_id": part.map.pk}),
     "map_png": page(kwargs=channel),
     "map_values": page(kwargs=channel),
+    "slide_dense_map": page_post(302, kwargs=slide, body=lambda part, world: {"stride_um": "14"}),
     "slide_regions": Route(
         get=members(200, anonymous=302), post=members(302, anonymous=302, role="contributor"), kwargs=slide, body=geojson
     ),

@@ -34,11 +34,11 @@ class RiskBlock:
     source: Source | None
 
 
-def risk_block(user: Any, patient: Any) -> RiskBlock:
-    """The risk of a patient that the user may see, with the two risk groups of its reference cohort."""
+def risk_block(user: Any, patient: Any, version_id: int | None = None) -> RiskBlock:
+    """The risk of a patient that the user may see, with the two risk groups of its reference cohort. version_id: of a risk model."""
     from tissueboard.predictions.risk_view import risk_of_patient
 
-    view = risk_of_patient(user, patient)
+    view = risk_of_patient(user, patient, version_id)
     horizon = f"{view.horizon_days / DAYS_PER_MONTH:.0f} months" if view.horizon_days else ""
     strip = ""
     if view.probability is not None and view.lower is not None and view.upper is not None:
@@ -66,7 +66,9 @@ def doubts(view: RiskView) -> list[str]:
         said.append(
             f"The interval spans {view.upper - view.lower:.0%}: with {view.reference_n} reference patients the estimate says little."
         )
-    if view.permutation_p is not None and view.permutation_p >= CHANCE:
+    if view.permutation_p is None:
+        said.append("The model was not held against shuffled outcomes, so how often chance does as well is not known.")
+    elif view.permutation_p >= CHANCE:
         said.append(f"In its own cohort the model is not distinguishable from chance (permutation p = {view.permutation_p:.2f}).")
     return said
 
@@ -78,7 +80,7 @@ def _context(user: Any, patient: Any, view: RiskView) -> tuple[SurvivalFigure | 
     if view.version is None:
         return None, ""
     try:
-        result = survival(user, patient.cohort, view.endpoint, "risk")
+        result = survival(user, patient.cohort, view.endpoint, f"risk:{view.version.pk}")
     except TissueboardError as error:
         return None, error.sentence
     marked = f"{view.group} risk" if view.probability is not None else None

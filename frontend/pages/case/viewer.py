@@ -9,6 +9,8 @@ from typing import Any
 from django.urls import reverse
 
 from frontend.figures.palette import colour_stops
+from frontend.templatetags.ui import short
+from tissueboard.predictions.intervals import interval_facts
 
 LOCK_BELOW = 0.10
 # A stain of every nucleus is the best predicted channel and the least telling one: never the first that a board sees.
@@ -43,6 +45,11 @@ class MapView:
     pitch_um: float
     resolution_um: float | None
     out_of_range_share: float | None
+    # Choices of pitch in words, the map itself first; a finer one where it was made.
+    pitches: list[str]
+    # What the intervals under the pointer stand on, or why there are none.
+    interval: str
+    tile_um: float
     data: str
     stops: list[tuple[str, str]] = field(default_factory=colour_stops)
 
@@ -55,11 +62,11 @@ class MapView:
         return len(self.markers) - self.n_open
 
 
-def map_view(patient_id: int, prediction: Any) -> MapView:
-    """Describes a virtual map for the page; the picture itself is fetched per marker."""
+def map_view(patient_id: int, prediction: Any, dense: Any = None) -> MapView:
+    """Describes a virtual map for the page; the picture itself is fetched per marker. dense: the map of overlapping tiles beside it."""
     from tissueboard.predictions.maps import card, limits
 
-    facts = prediction.facts
+    facts, layers = prediction.facts, [p for p in (prediction, dense) if p is not None]
     cards, bounds = card(prediction.version), limits(prediction.version)
     markers = [_marker(i, name, cards.get(name), bounds.get(name)) for i, name in enumerate(facts["names"])]
     choice = [m for m in markers if not m.locked]
@@ -72,8 +79,40 @@ def map_view(patient_id: int, prediction: Any) -> MapView:
         pitch_um=facts["pitch_um"],
         resolution_um=facts.get("effective_resolution_um"),
         out_of_range_share=facts.get("out_of_range_share"),
-        data=json.dumps(overlay(patient_id, prediction) | {"markers": [_for_script(m) for m in markers]}),
+        pitches=[_pitch_text(p, prediction) for p in layers],
+        interval=interval_statement(interval_facts(prediction)),
+        tile_um=facts.get("tile_um", facts["pitch_um"]),
+        data=json.dumps({"layers": [_layer(patient_id, p) for p in layers], "markers": [_for_script(m) for m in markers]}),
     )
+
+
+def _layer(patient_id: int, prediction: Any) -> dict[str, Any]:
+    """One pitch for the script: where its pictures lie, and its intervals {percent, patients, why, half (by channel)}."""
+    told = interval_facts(prediction)
+    half = [told["half_width"].get(name) for name in prediction.facts["names"]]
+    interval = {"percent": told["percent"], "patients": told["patients"], "why": told["why_none"], "half": half}
+    return overlay(patient_id, prediction) | {"pitch": short(prediction.facts["pitch_um"]), "interval": interval}
+
+
+def _pitch_text(prediction: Any, virtual_map: Any) -> str:
+    """A choice of pitch in words; a finer map of other regions than the map's says so."""
+    text = f"{short(prediction.facts['pitch_um'])} µm, "
+    if prediction is virtual_map:
+        return text + "tiles side by side"
+    same = prediction.inputs.get("regions", "") == virtual_map.inputs.get("regions", "")
+    return text + "overlapping tiles averaged" + ("" if same else ", made with other regions")
+
+
+def interval_statement(told: dict[str, Any]) -> str:
+    """What the intervals of a map stand on, with the coverage that was measured; or why there are none."""
+    if told["why_none"]:
+        return f"No intervals: {told['why_none']}."
+    shares = sorted(v for v in told["coverage"].values() if v is not None)
+    text = f"Intervals of {told['percent']}% are calibrated on {told['patients']} held-out patients, each counting once"
+    if not shares:
+        return f"{text}; how much they cover could not be measured on so few."
+    covered = f"{shares[0]:.0%} to {shares[-1]:.0%}"
+    return f"{text}. Leaving out one patient at a time they covered {covered} of her tiles (lowest and highest marker)."
 
 
 def overlay(patient_id: int, prediction: Any) -> dict[str, Any]:

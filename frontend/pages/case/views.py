@@ -37,19 +37,19 @@ def case(request: HttpRequest, patient_id: int) -> HttpResponse:
     return render(request, "case/case.html", case_context(request, patient))
 
 
-def case_context(request: HttpRequest, patient: Any) -> dict[str, Any]:
-    """Everything that the page shows, block by block."""
+def case_context(request: HttpRequest, patient: Any, slide_id: int | None = None) -> dict[str, Any]:
+    """Everything that the page shows, block by block. slide_id: the slide that the blocks are about, if the address does not say it."""
     from tissueboard.assays.selectors import images_of_patient
     from tissueboard.slides.selectors import slides_of_patient
 
     user = request.user
     slides = list(slides_of_patient(user, patient))
-    slide = _chosen(slides, whole_number(request.GET.get("slide")))
+    slide = _chosen(slides, slide_id or whole_number(request.GET.get("slide")))
     events, endpoints = list(patient.events.all()), list(patient.endpoints.all())
     variables = list(patient.cohort.variables.all())
     measured = measured_facts(events, tests_of_cohort(user, patient.cohort))
     points, rows = tumours(slides)
-    risk = risk_block(user, patient)
+    risk = risk_block(user, patient, whole_number(request.GET.get("risk")))
     history = history_of(events, endpoints)
     context = {
         "patient": patient,
@@ -82,11 +82,11 @@ def _chosen(slides: list[Any], wanted: int | None) -> Any:
 
 def _about_slide(user: Any, patient: Any, slide: Any, measured: list[Any], risk: Any, may_add: bool) -> dict[str, Any]:
     """Blocks 2, 5 and 6: the map of the chosen slide, if it is ready and has one."""
-    from tissueboard.predictions.selectors import maps_of_slide
+    from tissueboard.predictions.selectors import dense_map_beside, maps_of_slide
 
     found = maps_of_slide(user, slide) if slide is not None and slide.state == "ready" else []
     prediction = found[0] if found else None
-    view = map_view(patient.pk, prediction) if prediction else None
+    view = map_view(patient.pk, prediction, dense_map_beside(user, prediction)) if prediction else None
     labels = [p.version.label for p in (prediction, risk.view.prediction) if p is not None]
     warnings = dict.fromkeys(w for w in (warning_for(label, slide.simulated if slide else False) for label in labels) if w[1])
     said = list(warnings)

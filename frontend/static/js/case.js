@@ -29,18 +29,21 @@
     const grey = find("#grey-on");
     const readOut = find("[data-read-out]");
     const number = (value) => value.toFixed(2).replace("-", "−");
+    const pitch = find("#pitch");
+    let layer = map.layers[0];
     let values = null;
     let asked = 0;
 
     function show(channel) {
       const marker = map.markers[channel];
       if (!marker || marker.locked) return;
-      tissueboard.marker = { channel, name: marker.name, prediction: map.prediction };
+      // Other tissues are compared at the pitch that all of them have.
+      tissueboard.marker = { channel, name: marker.name, prediction: map.layers[0].prediction };
       root.dataset.marker = marker.name;
       find("[data-bar-name]").textContent = marker.name;
       find("[data-bar-low]").textContent = number(marker.low);
       find("[data-bar-high]").textContent = number(marker.high);
-      viewer.overlay(map, channel);
+      viewer.overlay(layer, channel);
       loadValues(channel);
       document.dispatchEvent(new CustomEvent("tissueboard:marker"));
     }
@@ -50,7 +53,7 @@
       values = null;
       readOut.textContent = "Point at the tissue to read a value.";
       try {
-        const answer = await fetch(map.values.replace("{channel}", channel), { headers: { accept: "application/json" } });
+        const answer = await fetch(layer.values.replace("{channel}", channel), { headers: { accept: "application/json" } });
         const body = await answer.json();
         if (mine !== asked) return;
         if (answer.ok) {
@@ -65,13 +68,29 @@
     function read(event) {
       if (!values || !viewer.osd.world.getItemCount()) return;
       const at = viewer.px0(event);
-      const col = Math.floor((at.x - map.origin[0]) / map.step);
-      const row = Math.floor((at.y - map.origin[1]) / map.step);
+      const col = Math.floor((at.x - layer.origin[0]) / layer.step);
+      const row = Math.floor((at.y - layer.origin[1]) / layer.step);
       const inside = row >= 0 && col >= 0 && row < values.rows && col < values.cols;
       const value = inside ? values.values[row * values.cols + col] : null;
       const far = inside && values.far.has(row * values.cols + col);
-      readOut.textContent =
-        value === null ? "No tissue here." : `${values.name} ${number(value)} (${values.unit})${far ? ", out of the model’s range" : ""}`;
+      readOut.textContent = value === null ? "No tissue here." : `${values.name} ${number(value)}${interval(value, far)}`;
+    }
+
+    // What may be said of a value beside the value: its interval, or why it has none.
+    function interval(value, far) {
+      const { percent, patients, why, half } = layer.interval;
+      const width = half[tissueboard.marker.channel];
+      if (!far && !why && width !== null) {
+        const lower = Math.max(0, value - width);
+        return ` (${number(lower)} to ${number(value + width)}, ${percent}% interval, n = ${patients} patients)`;
+      }
+      return ` (${values.unit}); no interval: ${far ? "outside the model’s range" : why || "not calibrated for this marker"}`;
+    }
+
+    function choosePitch() {
+      layer = map.layers[pitch.value];
+      document.querySelector("[data-pitch]").textContent = layer.pitch;
+      if (tissueboard.marker) show(tissueboard.marker.channel);
     }
 
     function setOpacity(percent) {
@@ -101,6 +120,7 @@
     on.addEventListener("change", apply);
     range.addEventListener("change", apply);
     grey.addEventListener("change", apply);
+    if (pitch) pitch.addEventListener("change", choosePitch);
     apply();
     find("[data-osd]").addEventListener("pointermove", read);
     find("[data-marker-box]").addEventListener("marker", (event) => show(event.detail.channel));

@@ -39,12 +39,18 @@ class RiskSerializer(serializers.Serializer[Any]):
     gain_over_stage = serializers.FloatField(allow_null=True)
     why_none = serializers.CharField(allow_blank=True)
     version = VersionBrief(allow_null=True)
+    others = VersionBrief(many=True, help_text="Further risk models of this patient; ask for one with ?version=.")
     provenance = ProvenanceSerializer(source="prediction", allow_null=True)
+
+
+class RiskQuery(serializers.Serializer[Any]):
+    version = serializers.IntegerField(required=False, min_value=1, help_text="A risk model; default: the newest that gives a risk.")
 
 
 class PatientRisk(Address):
     serializer_class = RiskSerializer
 
-    @extend_schema(operation_id="patients_risk", summary="Risk of one patient in context")
+    @extend_schema(operation_id="patients_risk", summary="Risk of one patient in context", parameters=[RiskQuery])
     def get(self, request: Request, patient_id: int) -> Response:
-        return Response(self.get_serializer(risk_of_patient(request.user, open_case(request.user, patient_id))).data)
+        version = self.read_query(RiskQuery).get("version")
+        return Response(self.get_serializer(risk_of_patient(request.user, open_case(request.user, patient_id), version)).data)

@@ -44,6 +44,7 @@ urlpatterns = [
     path("slides/<int:slide_id>/maps/", maps.MapList.as_view(), name="maps"),
     path("slides/<int:slide_id>/maps/<int:map_id>/", maps.MapDetail.as_view(), name="map"),
     path("slides/<int:slide_id>/maps/<int:map_id>/values.csv", maps.MapValues.as_view(), name="map_values"),
+    path("slides/<int:slide_id>/dense-map/", maps.DenseMap.as_view(), name="dense_map"),
     path("slides/<int:slide_id>/regions/", regions.RegionList.as_view(), name="regions"),
     path("slides/<int:slide_id>/regions/import/", regions.RegionUploads.as_view(), name="region_import"),
     path("slides/<int:slide_id>/regions/<int:region_id>/", regions.RegionDetail.as_view(), name="region"),

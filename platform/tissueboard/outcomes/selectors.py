@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from tissueboard.cohorts.models import ClinicalVariable, Cohort, Endpoint, VariableKind
+from tissueboard.model_registry.models import ModelVersion
 from tissueboard.predictions.models import Prediction
+from tissueboard.predictions.selectors import risk_versions
 
 RISK = "risk"
 GROUPABLE = (VariableKind.CATEGORY, VariableKind.BOOLEAN, VariableKind.NUMBER)
@@ -35,13 +37,21 @@ def groupings(user: Any, cohort: Cohort) -> list[Grouping]:
         unit = f" ({variable.unit})" if variable.unit else ""
         rule = "cut at the median, declared beforehand" if number else "as recorded"
         found.append(Grouping(variable.name, (variable.label or variable.name) + unit, rule))
-    if reference_risks(user, cohort).exists():
-        found.append(Grouping(RISK, "Virtual-protein risk (out-of-fold)", "median of the out-of-fold risks, declared beforehand"))
+    for place, version in enumerate(risk_versions(user, cohort)):
+        if reference_risks(user, cohort, version).exists():
+            name = RISK if place == 0 else f"{RISK}:{version.pk}"
+            found.append(Grouping(name, f"Risk by {version} (out-of-fold)", "median of the out-of-fold risks, declared beforehand"))
     return found
 
 
-def reference_risks(user: Any, cohort: Cohort) -> Any:
-    """Out-of-fold risks of the patients that the cohort's current risk model was fitted on."""
+def risk_grouping(user: Any, cohort: Cohort, group_by: str) -> ModelVersion | None:
+    """The risk model behind a grouping "risk" (the newest one) or "risk:ID"; None where the cohort has no such model."""
+    _, _, wanted = group_by.partition(":")
+    return next((v for v in risk_versions(user, cohort) if not wanted or str(v.pk) == wanted), None)
+
+
+def reference_risks(user: Any, cohort: Cohort, version: ModelVersion) -> Any:
+    """Out-of-fold risks of the patients that a risk model of the cohort was fitted on."""
     return Prediction.objects.visible_to(user).filter(
-        patient__cohort=cohort, kind=Prediction.Kind.RISK, version__is_current=True, in_sample=False, fold__isnull=False
+        patient__cohort=cohort, kind=Prediction.Kind.RISK, version=version, in_sample=False, fold__isnull=False
     )

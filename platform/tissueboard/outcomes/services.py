@@ -13,7 +13,7 @@ from tissueboard.cohorts.models import ClinicalVariable, Cohort, VariableKind
 from tissueboard.cohorts.selectors import endpoints_of
 from tissueboard.errors import TissueboardError
 
-from .selectors import RISK, groupings, reference_risks
+from .selectors import RISK, groupings, reference_risks, risk_grouping
 
 DAYS_PER_MONTH = 30.4375
 AT_RISK_STEPS = 8
@@ -104,7 +104,7 @@ class SurvivalResult:
 
 
 def survival(user: Any, cohort: Cohort, endpoint: str, group_by: str | None = None) -> SurvivalResult:
-    """Survival of a cohort the user may see, split by a clinical variable or by "risk".
+    """Survival of a cohort the user may see, split by a clinical variable, by "risk" (of the newest risk model) or "risk:ID" of one.
 
     Raises TissueboardError UNKNOWN_ENDPOINT, UNKNOWN_GROUPING, TOO_MANY_GROUPS.
     """
@@ -127,8 +127,11 @@ def _grouped(user: Any, cohort: Cohort, rows: list[Any], group_by: str | None) -
     """Group of each endpoint row (by pk), the rule in words, and who is left out."""
     if group_by is None:
         return {row.pk: "All patients" for row in rows}, "", []
-    if group_by == RISK:
-        groups = {p.patient_id: p.facts["group"] for p in reference_risks(user, cohort)}
+    if group_by.partition(":")[0] == RISK:
+        version = risk_grouping(user, cohort, group_by)
+        if version is None:
+            raise TissueboardError("UNKNOWN_GROUPING", f"The cohort {cohort.name} has no such risk model.", "Fit one, or group otherwise.")
+        groups = {p.patient_id: p.facts["group"] for p in reference_risks(user, cohort, version)}
         named = {row.pk: f"{groups[row.patient_id]} risk" for row in rows if row.patient_id in groups}
         rule = "median of the out-of-fold risks, declared beforehand"
         return named, rule, _left_out("no out-of-fold risk", len(rows) - len(named))

@@ -30,10 +30,15 @@ PIPELINES: dict[str, tuple[Step, ...]] = {
         Step("retrieval.niches", "Niches for similar cases", "niche", "niche set", needs=("predictions.virtual_map",)),
         Step("predictions.risk", "Risk", "cox_summary", "risk", needs=("predictions.virtual_map",), per="patient", of_cohort=True),
     ),
+    "mica": (
+        Step("predictions.virtual_map", "Features and virtual protein map", "hex", "virtual map", stain="H&E"),
+        Step("predictions.mica", "Risk by MICA", "mica", "risk", needs=("predictions.virtual_map",), per="patient", of_cohort=True),
+    ),
     "features": (Step("predictions.features", "Features", "encoder", "feature bag", chosen=True),),
 }
 TITLES = {
     "case": "Case: virtual proteins, niches, risk",
+    "mica": "MICA: risk from H&E and virtual proteins, with what it comes from",
     "features": "Features of every tile with one encoder",
 }
 

@@ -18,6 +18,13 @@ def virtual_map(ctx: JobContext) -> Done:
     return hex_apply.apply_hex(ctx)
 
 
+@handler("predictions.dense_map", queue="gpu", title="Virtual protein map of a finer pitch")
+def dense_map(ctx: JobContext) -> Done:
+    from . import hex_dense
+
+    return hex_dense.make_dense_map(ctx)
+
+
 @handler("predictions.fit_risk", queue="cpu", title="Fit the risk model of a cohort")
 def fit_risk(ctx: JobContext) -> Done:
     from . import risk_jobs
@@ -30,6 +37,20 @@ def risk(ctx: JobContext) -> Done:
     from . import risk_jobs
 
     return risk_jobs.apply_risk(ctx)
+
+
+@handler("predictions.fit_mica", queue="gpu", title="Train MICA on a cohort")
+def fit_mica(ctx: JobContext) -> Done:
+    from . import mica_jobs
+
+    return mica_jobs.fit_mica(ctx)
+
+
+@handler("predictions.mica", queue="gpu", title="Risk of a patient by MICA")
+def mica(ctx: JobContext) -> Done:
+    from . import mica_jobs
+
+    return mica_jobs.apply_mica(ctx)
 
 
 @handler("predictions.features", queue="gpu", title="Features of every tile")

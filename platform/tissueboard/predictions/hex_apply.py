@@ -10,6 +10,7 @@ from tissueboard.model_registry.services import choose_fold, weights_path
 from tissueboard.slides.tiling import grid_of, open_working
 from tissueboard.store import checksum, store
 
+from .map_outputs import save_map
 from .models import Prediction
 from .publishing import publish_output
 from .sources import Source, load_source, no_tissue, refusals, skipped_facts, telling
@@ -26,19 +27,19 @@ MORPHOLOGY = "morphology"
 def apply_hex(ctx: JobContext) -> Done:
     """Job predictions.virtual_map. params: slide, version. Reads every tile once; both outputs come from that one pass."""
     source = load_source(ctx.params)
-    fold_of = _Infer(source)
-    arrays, grid = fold_of.run(ctx)
+    work = TileInference(source)
+    arrays, grid = work.run(ctx)
     ctx.progress(0.9, "saving")
     bag_key, bag_sha = _save_bag(source, grid, arrays)
-    map_key, map_sha, map_facts = _save_map(source, grid, arrays)
+    map_key, map_sha, map_facts = save_map(source, grid, arrays, work.choice)
     bag_facts = {"n_tiles": len(grid), "tile_um": grid.tile_um, "features_fold": 0, "dim": arrays["features"].shape[1]}
-    left_out = skipped_facts(fold_of.skipped)
+    left_out = skipped_facts(work.skipped)
 
     def publish() -> None:
         common = {
             "job_id": ctx.job_id,
-            "fold": fold_of.choice.fold,
-            "in_sample": fold_of.choice.in_sample,
+            "fold": work.choice.fold,
+            "in_sample": work.choice.in_sample,
             "inputs": source.inputs(),
             "code_version": ctx.code_version,
         }
@@ -52,7 +53,7 @@ def apply_hex(ctx: JobContext) -> Done:
     return Done(outputs, publish)
 
 
-class _Infer:
+class TileInference:
     """One pass over the tiles of a slide, in blocks that survive the attempt."""
 
     def __init__(self, source: Source):
@@ -65,13 +66,13 @@ class _Infer:
         self.skipped: dict[int, str] = {}
 
     def run(self, ctx: JobContext) -> tuple[dict[str, Any], TileGrid]:
-        """{features (n, d), values (n, P), out_of_range (n,), morphology (n, m)} and the grid of the n tiles that could be read."""
+        """What `compute` gives, of all tiles that could be read, and their grid."""
         from ml.slides.loader import TileSource
         from ml.slides.tile_run import SlideWork, run_one
 
         slide = self.source.slide
         with open_working(slide) as opened:
-            grid = grid_of(slide, opened, self.weights.config.tile_um)
+            grid = self.grid(opened)
         if not len(grid):
             raise no_tissue(self.weights.config.tile_um)
         tiles = TileSource(store.path(slide.working_key), grid, slide.mpp)
@@ -83,8 +84,15 @@ class _Infer:
         left = replace(grid, xy=grid.xy[kept], tissue=None if grid.tissue is None else grid.tissue[kept])
         return {name: array[kept] for name, array in arrays.items()}, left
 
+    def grid(self, opened: Any) -> TileGrid:
+        """Tiles side by side on the tissue of the open slide."""
+        return grid_of(self.source.slide, opened, self.weights.config.tile_um)
+
     def compute(self, source: Any) -> Any:
-        """(b, side, side, 3) uint8 -> the arrays of those tiles. source: the TileSource that the slide's stain scale is measured on."""
+        """(b, side, side, 3) uint8 -> {features (b, d), values (b, P), out_of_range (b,) where known, morphology (b, m)}.
+
+        source: the TileSource that the slide's stain scale is measured on.
+        """
         from ml.hex.predict import infer
         from ml.slides.morphology import tile_morphology
 
@@ -92,12 +100,8 @@ class _Infer:
 
         def compute(tiles: Any) -> dict[str, Any]:
             answer = infer(self.weights, tiles, self.choice.fold)
-            return {
-                "features": answer.features,
-                "values": answer.values,
-                "out_of_range": answer.out_of_range,
-                MORPHOLOGY: tile_morphology(tiles, scale, mpp=source.grid.tile_um / self.side),
-            }
+            morphology = tile_morphology(tiles, scale, mpp=source.grid.tile_um / self.side)
+            return {"features": answer.features, MORPHOLOGY: morphology, **values_of(answer)}
 
         return compute
 
@@ -120,6 +124,11 @@ class _Infer:
         return stain_scale(tiles)
 
 
+def values_of(answer: Any) -> dict[str, Any]:
+    """{values (b, P), and out_of_range (b,) where the weights know their range} of a HexPrediction."""
+    return {"values": answer.values} | ({} if answer.out_of_range is None else {"out_of_range": answer.out_of_range})
+
+
 def _save_bag(source: Source, grid: Any, arrays: dict[str, Any]) -> tuple[str, str]:
     import h5py
 
@@ -134,32 +143,3 @@ def _save_bag(source: Source, grid: Any, arrays: dict[str, Any]) -> tuple[str, s
         file.create_dataset("values", data=arrays["values"])
     key = f"slides/{source.slide.pk}/bag-{source.version.pk}-{checksum(temp)[:12]}.h5"
     return key, store.save(temp, key)
-
-
-def _save_map(source: Source, grid: Any, arrays: dict[str, Any]) -> tuple[str, str, dict[str, Any]]:
-    import numpy as np
-
-    from ml.hex.maps import to_map
-    from ml.slides.map_files import write_map
-
-    resolution = source.version.metrics.get("effective_resolution_um")
-    virtual = to_map(arrays["values"], grid, source.version.panel, arrays["out_of_range"], effective_resolution_um=resolution)
-    temp = store.new_temp(".zarr")
-    write_map(temp, virtual, mpp=grid.mpp)
-    key = f"slides/{source.slide.pk}/map-{source.version.pk}-{checksum(temp)[:12]}.ome.zarr"
-    sha = store.save(temp, key)
-    far = arrays["out_of_range"]
-    facts = {
-        "names": list(virtual.names),
-        "pitch_um": virtual.pitch_um,
-        "effective_resolution_um": virtual.effective_resolution_um,
-        "rows": virtual.values.shape[1],
-        "cols": virtual.values.shape[2],
-        "origin_px0": list(virtual.origin_px0),
-        "step_px0": virtual.step_px0,
-        "out_of_range_share": float(np.mean(far > 1)),
-        "out_of_range_median": float(np.median(far)),
-        "n_tiles": len(grid),
-        "unit": virtual.unit,
-    }
-    return key, sha, facts

@@ -135,6 +135,7 @@ def _metrics(result: Any, tiles: _Tiles) -> dict[str, Any]:
     """Metrics of the version's page, limits of colour bars, and the card, as plain JSON (NaN becomes null)."""
     import numpy as np
 
+    from ml.hex.conformal import calibrate
     from ml.hex.resolution import effective_resolution
 
     scaled = result.weights.scale.apply(tiles.labels)
@@ -158,6 +159,8 @@ def _metrics(result: Any, tiles: _Tiles) -> dict[str, Any]:
                 }
                 for row in result.card
             },
+            # Every fitting patient calibrates: her tiles were predicted by the fold that never saw her.
+            "conformal": calibrate(result.held_out, scaled, tiles.patients, names).to_dict(),
             "comparison": _comparison(result, tiles, scaled),
             "effective_resolution_um": resolution.um,
             "resolution_curve": resolution.curve,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any
 
@@ -16,16 +17,30 @@ from .models import Prediction
 
 def load_map(prediction: Prediction) -> VirtualMap:
     """The map behind a prediction. TissueboardError MAP_MISSING where its files are not in the store or damaged."""
+    # A dense map of all channels may take as much memory as everything else here: it is read and let go.
+    read = _read_file if prediction.kind == Prediction.Kind.DENSE_MAP else _read
+    return _found(read, prediction)
+
+
+def load_channel(prediction: Prediction, channel: int) -> VirtualMap:
+    """The same with one channel alone, values (1, rows, cols): what a page shows at a time. IndexError where there is none."""
+    return _found(_read_channel, prediction, channel)
+
+
+def _found(read: Callable[..., VirtualMap], prediction: Prediction, *more: int) -> VirtualMap:
     try:
-        return _read(prediction.key, prediction.sha256)
+        return read(prediction.key, prediction.sha256, *more)
     except MapFileError as error:
         raise TissueboardError("MAP_MISSING", error.sentence, "Run the virtual map of this slide again.", status=409) from error
 
 
-@lru_cache(maxsize=32)
-def _read(key: str, sha256: str) -> VirtualMap:
-    # The checksum is part of the cache's key, so a map that was made again is read again.
-    return read_map(store.path(key))
+def _read_file(key: str, sha256: str, channel: int | None = None) -> VirtualMap:
+    # The checksum is part of the caches' keys, so a map that was made again is read again.
+    return read_map(store.path(key), channel)
+
+
+_read = lru_cache(maxsize=32)(_read_file)
+_read_channel = lru_cache(maxsize=16)(_read_file)
 
 
 def limits(version: ModelVersion) -> dict[str, tuple[float, float]]:

@@ -12,6 +12,8 @@ from tissueboard.model_registry.models import ModelVersion
 from tissueboard.slides.models import Slide
 
 KINDS = ("feature bag", "virtual map", "dense map", "niche set", "risk", "explanation")
+# Kinds with a file that ml.slides.map_files reads.
+MAPS = ("virtual map", "dense map")
 
 
 class Prediction(models.Model):

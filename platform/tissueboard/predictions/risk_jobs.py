@@ -47,28 +47,23 @@ def summarise(prediction: Prediction, markers: list[str]) -> list[float]:
 def fit_risk(ctx: JobContext) -> Done:
     """Job predictions.fit_risk. params: cohort, version (HEX), endpoint, name. Out-of-fold risks for every reference patient."""
     from ml import families
-    from ml.survival.data import SurvivalDataError, build_outcomes
+    from ml.survival.data import SurvivalDataError
     from ml.survival.risk import permutation_p
 
     cohort = Cohort.objects.get(pk=ctx.params["cohort"])
     hex_version = ModelVersion.objects.get(pk=ctx.params["version"])
     markers = _markers(hex_version)
     config = families.config("cox_summary", "fit", ctx.params.get("config", {}))
-    rows, left_out = _reference(cohort, hex_version, ctx.params["endpoint"], markers)
+    maps, left_out = reference_maps(cohort, hex_version, ctx.params["endpoint"])
+    rows = [(Summary(source.patient, summarise(source, markers), source), e) for source, e in maps]
     values = [summary.values for summary, _ in rows]
     try:
-        outcomes, _ = build_outcomes(
-            [s.patient.code for s, _ in rows],
-            [e.time_days for _, e in rows],
-            [int(e.event) for _, e in rows],
-            ctx.params["endpoint"],
-            [e.entry_days for _, e in rows] if any(e.entry_days for _, e in rows) else None,
-        )
+        outcomes = outcomes_of(maps, ctx.params["endpoint"])
         ctx.progress(0.1, "fitting")
         model = families.runner("cox_summary", "fit")(values, markers, outcomes, config)
         ctx.progress(0.5, f"{PERMUTATIONS} permutations of the whole recipe")
         permuted = permutation_p(values, markers, outcomes, config, n=PERMUTATIONS)
-        stage_c = _stage_c(rows, config)
+        stage_c = stage_c_of(maps, config)
     except SurvivalDataError as error:
         raise JobRefused(error.code.upper(), error.sentence, error.hint) from error
     folder = store.new_temp()
@@ -154,10 +149,8 @@ def _markers(hex_version: ModelVersion) -> list[str]:
     return markers
 
 
-def _reference(
-    cohort: Cohort, hex_version: ModelVersion, endpoint: str, markers: list[str]
-) -> tuple[list[tuple[Summary, Endpoint]], dict[str, int]]:
-    """Patients with a map and the outcome, by code; and how many were left out, by reason."""
+def reference_maps(cohort: Cohort, hex_version: ModelVersion, endpoint: str) -> tuple[list[tuple[Prediction, Endpoint]], dict[str, int]]:
+    """(map of the index slide, outcome) of each patient who has both, by code; and how many were left out, by reason."""
     rows, left_out = [], {"no outcome": 0, "no virtual map": 0, "map is in-sample": 0}
     outcomes = {e.patient_id: e for e in Endpoint.objects.filter(patient__cohort=cohort, name=endpoint)}
     for patient in Patient.objects.filter(cohort=cohort).order_by("code"):
@@ -170,23 +163,36 @@ def _reference(
             # A map by weights that saw her proteins would make her look better predicted than a new patient.
             left_out["map is in-sample"] += 1
         else:
-            rows.append((Summary(patient, summarise(source, markers), source), outcomes[patient.pk]))
+            source.patient = patient
+            rows.append((source, outcomes[patient.pk]))
     return rows, left_out
 
 
-def _stage_c(rows: list[tuple[Summary, Endpoint]], config: Any) -> float | None:
-    """Out-of-fold C of stage alone on the same patients and folds; None where a stage is missing."""
+def outcomes_of(rows: list[tuple[Prediction, Endpoint]], endpoint: str) -> Any:
+    """ml.types.Outcomes of the rows, by patient code. Raises ml.survival.data.SurvivalDataError."""
+    from ml.survival.data import build_outcomes
+
+    entry = [e.entry_days for _, e in rows]
+    codes = [source.patient.code for source, _ in rows]
+    outcomes, _ = build_outcomes(
+        codes, [e.time_days for _, e in rows], [int(e.event) for _, e in rows], endpoint, entry if any(entry) else None
+    )
+    return outcomes
+
+
+def stage_c_of(rows: list[tuple[Prediction, Endpoint]], config: Any) -> float | None:
+    """Out-of-fold C of stage alone on the same patients and folds; None where a stage is missing. config: CoxSummaryConfig."""
+    import numpy as np
+
     from ml.survival.data import prepare
     from ml.survival.risk import out_of_fold_c
 
-    stages = [STAGES.get(str(s.patient.clinical.get("stage"))) for s, _ in rows]
+    stages = [STAGES.get(str(source.patient.clinical.get("stage"))) for source, _ in rows]
     if any(stage is None for stage in stages) or len(set(stages)) < 2:
         return None
-    import numpy as np
-
     entry = [e.entry_days for _, e in rows]
     sample = prepare([e.time_days for _, e in rows], [e.event for _, e in rows], entry if any(entry) else None)
-    return out_of_fold_c(np.array(stages, dtype=float)[:, None], sample, [s.patient.code for s, _ in rows], config)
+    return out_of_fold_c(np.array(stages, dtype=float)[:, None], sample, [source.patient.code for source, _ in rows], config)
 
 
 def _members(model: Any, rows: list[tuple[Summary, Endpoint]]) -> dict[int, list[str]]:
@@ -197,17 +203,24 @@ def _members(model: Any, rows: list[tuple[Summary, Endpoint]]) -> dict[int, list
 
 
 def _save(ctx: JobContext, version: ModelVersion, summary: Summary, risk: Any, model: Any, fold: int | None) -> None:
-    in_sample = summary.source.in_sample
+    facts = {"summary": dict(zip(version.panel, summary.values))}
+    save_risk(ctx, version, summary.source, risk, group="higher" if model.group(risk) == "high" else "lower", fold=fold, more=facts)
+
+
+def save_risk(
+    ctx: JobContext, version: ModelVersion, source: Prediction, risk: Any, *, group: str, fold: int | None, more: dict[str, Any]
+) -> None:
+    """Makes a risk (ml.types.Risk) the one of its patient and version. source: the map of her index slide that it came from."""
     Prediction.objects.update_or_create(
-        patient=summary.patient,
+        patient=source.patient,
         slide=None,
         kind=Prediction.Kind.RISK,
         version=version,
         defaults={
             "job_id": ctx.job_id,
             "fold": fold,
-            "in_sample": in_sample,
-            "inputs": {"virtual map": summary.source.sha256, "weights": version.sha256},
+            "in_sample": source.in_sample,
+            "inputs": {"virtual map": source.sha256, "weights": version.sha256},
             "code_version": ctx.code_version,
             "facts": plain(
                 {
@@ -218,12 +231,12 @@ def _save(ctx: JobContext, version: ModelVersion, summary: Summary, risk: Any, m
                     "upper": risk.upper,
                     "score": risk.score,
                     "reference": risk.reference,
-                    "group": "higher" if model.group(risk) == "high" else "lower",
-                    "summary": dict(zip(version.panel, summary.values)),
-                    "map": summary.source.pk,
-                    "map_version": str(summary.source.version),
-                    "slide": summary.source.slide_id,
-                    "out_of_range_share": summary.source.facts["out_of_range_share"],
+                    "group": group,
+                    **more,
+                    "map": source.pk,
+                    "map_version": str(source.version),
+                    "slide": source.slide_id,
+                    "out_of_range_share": source.facts.get("out_of_range_share"),
                 }
             ),
         },

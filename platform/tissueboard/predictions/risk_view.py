@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from tissueboard.cohorts.models import Endpoint, Patient
@@ -10,7 +10,7 @@ from tissueboard.model_registry.models import ModelVersion
 from tissueboard.model_registry.selectors import current_version, versions_for
 
 from .models import Prediction
-from .selectors import risk_prediction
+from .selectors import RISK_FAMILIES, risk_predictions
 
 # Above this share of tiles unlike the training tiles, no risk is shown (the model abstains outside its range).
 MOST_OUT_OF_RANGE = 0.5
@@ -22,7 +22,8 @@ class RiskView:
 
     probability, lower, upper: of the endpoint's event within horizon_days (0..1, 95% patient bootstrap). group: "higher" or
     "lower" than the median of the reference's out-of-fold scores (cut), declared beforehand. c_index: Harrell, out-of-fold.
-    gain_over_stage: c_index - stage_c, None where stage is not known of every reference patient.
+    gain_over_stage: c_index - stage_c, None where stage is not known of every reference patient. permutation_p: None where the model was
+    not held against shuffled outcomes. others: further risk models that give this patient a risk.
     """
 
     prediction: Prediction | None
@@ -43,6 +44,7 @@ class RiskView:
     permutation_p: float | None = None
     stage_c: float | None = None
     why_none: str = ""
+    others: tuple[ModelVersion, ...] = ()
 
     @property
     def gain_over_stage(self) -> float | None:
@@ -54,17 +56,30 @@ class RiskView:
         return self.prediction is not None and self.prediction.fold is not None
 
 
-def risk_of_patient(user: Any, patient: Patient) -> RiskView:
-    """The risk to show for a patient that the user may see."""
-    found = risk_prediction(user, patient)
-    if found is None:
+def risk_of_patient(user: Any, patient: Patient, version_id: int | None = None) -> RiskView:
+    """The risk to show for a patient that the user may see: of the newest model that gives her one, or of the version asked for."""
+    visible = versions_for(user)
+    found = risk_predictions(user, patient)
+    if not found:
         return RiskView(None, None, why_none=_why_none(user, patient))
-    if not versions_for(user).filter(pk=found.version_id).exists():
+    seen = set(visible.filter(pk__in=[p.version_id for p in found]).values_list("pk", flat=True))
+    usable = [p for p in found if p.version_id in seen]
+    if not usable:
         return RiskView(None, None, why_none="The risk comes from a model that stands on a cohort that you are not a member of.")
+    chosen = next((p for p in usable if p.version_id == version_id), usable[0])
+    others = tuple(p.version for p in usable if p is not chosen)
+    return replace(_shown(chosen), others=others)
+
+
+def _shown(found: Prediction) -> RiskView:
+    """What may be said of one risk."""
     base = _reference_facts(found.version)
     if found.in_sample:
         return RiskView(found, found.version, **base, why_none="In-sample: the model's weights saw this patient, so no risk is shown.")
     share = found.facts["out_of_range_share"]
+    if share is None:
+        why = "The protein model does not know which tissue it was trained on, so no risk is shown."
+        return RiskView(found, found.version, **base, why_none=why)
     if share > MOST_OUT_OF_RANGE:
         why = f"{share:.0%} of the tissue is unlike what the protein model was trained on, so no risk is shown."
         return RiskView(found, found.version, **base, why_none=why)
@@ -90,7 +105,7 @@ def _reference_facts(version: ModelVersion) -> dict[str, Any]:
 
 
 def _why_none(user: Any, patient: Patient) -> str:
-    version = current_version("cox_summary", patient.cohort)
+    version = next((v for v in (current_version(family, patient.cohort) for family in RISK_FAMILIES) if v is not None), None)
     if version is None:
         n = Endpoint.objects.visible_to(user).filter(patient__cohort=patient.cohort, name="OS").count()
         return f"No risk model was fitted on the cohort {patient.cohort.name} ({n} of its patients have an overall survival)."

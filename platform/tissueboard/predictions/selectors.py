@@ -6,8 +6,12 @@ from typing import Any
 
 from tissueboard.cohorts.access import ScopedQuerySet
 from tissueboard.errors import NotVisible
+from tissueboard.model_registry.models import ModelVersion
 
 from .models import Prediction
+
+# Families whose versions give a risk of a patient.
+RISK_FAMILIES = ("cox_summary", "mica")
 
 
 def predictions_of_slide(user: Any, slide: Any) -> ScopedQuerySet:
@@ -21,6 +25,18 @@ def maps_of_slide(user: Any, slide: Any) -> list[Prediction]:
     return list(found.order_by("-version__is_current", "-created_at"))
 
 
+def dense_maps_of_slide(user: Any, slide: Any) -> list[Prediction]:
+    """Maps of overlapping tiles of a slide, in the order of `maps_of_slide`; at most one per version."""
+    found = predictions_of_slide(user, slide).filter(kind=Prediction.Kind.DENSE_MAP)
+    return list(found.order_by("-version__is_current", "-created_at"))
+
+
+def dense_map_beside(user: Any, virtual_map: Prediction) -> Prediction | None:
+    """The map of overlapping tiles of the same slide and version, or None."""
+    found = predictions_of_slide(user, virtual_map.slide_id).filter(kind=Prediction.Kind.DENSE_MAP, version=virtual_map.version_id)
+    return found.first()
+
+
 def get_prediction(user: Any, prediction_id: int) -> Prediction:
     """One output; NotVisible for a stranger."""
     found = (
@@ -31,14 +47,16 @@ def get_prediction(user: Any, prediction_id: int) -> Prediction:
     return found
 
 
-def risk_prediction(user: Any, patient: Any) -> Prediction | None:
-    """The current risk output of a patient, or None."""
-    return (
-        Prediction.objects.visible_to(user)
-        .select_related("version", "job")
-        .filter(patient=patient, kind=Prediction.Kind.RISK, version__is_current=True)
-        .first()
-    )
+def risk_versions(user: Any, cohort: Any) -> list[ModelVersion]:
+    """Current risk models of a cohort that the user may see, newest first: that one is shown unless a person chooses another."""
+    versions = ModelVersion.objects.visible_to(user).filter(cohorts=cohort, is_current=True, family__in=RISK_FAMILIES)
+    return list(versions.order_by("-created_at", "-pk"))
+
+
+def risk_predictions(user: Any, patient: Any) -> list[Prediction]:
+    """Risks of a patient by the current risk models, the newest model first."""
+    risks = Prediction.objects.visible_to(user).filter(patient=patient, kind=Prediction.Kind.RISK, version__is_current=True)
+    return list(risks.select_related("version", "job").order_by("-version__created_at", "-version_id"))
 
 
 def bags_of_slide(user: Any, slide: Any) -> list[Prediction]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import TYPE_CHECKING
 
@@ -73,14 +74,22 @@ def mask_of(slide: Slide, opened: OpenSlide) -> TissueMask:
     return restrict(mask, include, exclude)
 
 
-def grid_of(slide: Slide, opened: OpenSlide, tile_um: float, step_um: float | None = None, min_tissue: float = 0.3) -> TileGrid:
+def grid_of(
+    slide: Slide, opened: OpenSlide, tile_um: float, step_um: float | None = None, min_tissue: float = 0.3, most: int | None = None
+) -> TileGrid:
     """Tiles of `tile_um` every `step_um` (default: side by side) on the tissue that may be processed. tile_um, step_um: um.
 
-    Raises TissueboardError NO_TILE_IN_REGIONS where the regions of the slide leave no tile; a slide without regions gives an empty grid.
+    most: tiles that there may be. Raises TissueboardError TOO_MANY_TILES (before they are laid, where their number is plain);
+    NO_TILE_IN_REGIONS where the regions of the slide leave no tile; a slide without regions gives an empty grid.
     """
     from ml.slides.grid import tile_grid
 
-    grid = tile_grid(mask_of(slide, opened), opened, tile_um=tile_um, step_um=step_um or tile_um, min_tissue=min_tissue)
+    mask, step = mask_of(slide, opened), step_um or tile_um
+    if most is not None:
+        check_tiles(slide, round(mask.area_mm2 * 1e6 / step**2), step, most)
+    grid = tile_grid(mask, opened, tile_um=tile_um, step_um=step, min_tissue=min_tissue)
+    if most is not None:
+        check_tiles(slide, len(grid), step, most)
     if not len(grid) and slide.processed_regions:
         raise TissueboardError(
             "NO_TILE_IN_REGIONS",
@@ -89,6 +98,19 @@ def grid_of(slide: Slide, opened: OpenSlide, tile_um: float, step_um: float | No
             status=409,
         )
     return grid
+
+
+def check_tiles(slide: Slide, n: int, step_um: float, most: int) -> None:
+    """TissueboardError TOO_MANY_TILES where n tiles every `step_um` are more than there may be; it names a step that would do."""
+    if n > most:
+        enough = math.ceil(10 * step_um * math.sqrt(n / most)) / 10
+        raise TissueboardError(
+            "TOO_MANY_TILES",
+            f"A stride of {step_um:g} um takes about {n:,} tiles of the slide {slide.name}; at most {most:,} are computed at once.",
+            f"Take a stride of {enough:g} um or more, or draw a region to analyse and make the map of that.",
+            where="stride_um",
+            status=409,
+        )
 
 
 def input_key(slide: Slide) -> str:

@@ -52,6 +52,14 @@ def test_stripes_cover_the_far_cells_only_and_stay_small_on_a_large_map():
     assert max(pixels(hatch_png(np.ones((1200, 10), bool))).shape) <= 6000
 
 
+def test_from_1500_cells_a_side_stripes_run_over_cells_of_one_pixel():
+    far = np.zeros((1600, 30), bool)
+    far[100:130, 5:25] = True
+    drawn = pixels(hatch_png(far))
+    assert drawn.shape[:2] == far.shape and not drawn[~far, 3].any()
+    assert 0.2 < (drawn[far, 3] > 0).mean() < 0.5, "stripes, not a lid"
+
+
 def test_the_colour_bar_runs_from_the_lower_to_the_upper_colour():
     stops = colour_stops()
     assert stops[0] == ("0.0", "#" + "".join(f"{v:02x}" for v in map_table()[0]))

@@ -1,6 +1,7 @@
 """Virtual maps on disk: the same array comes back, OME readers find names and pitch, a lost chunk is noticed."""
 
 import json
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -39,6 +40,19 @@ def test_a_lost_chunk_is_refused_and_not_read_as_zeros(tmp_path, virtual):
     next(p for p in (tmp_path / "a.ome.zarr" / "out_of_range" / "c").rglob("*") if p.is_file()).unlink()
     with pytest.raises(MapFileError, match="lost 1 of its chunks"):
         read_map(tmp_path / "a.ome.zarr")
+
+
+def test_one_channel_alone_is_read_with_its_layers_and_half_widths_are_kept(tmp_path, virtual):
+    virtual = replace(virtual, spread=np.where(virtual.values > 0.9, np.nan, 0.2).astype(np.float32))
+    write_map(tmp_path / "a.ome.zarr", virtual, mpp=0.5)
+    np.testing.assert_array_equal(read_map(tmp_path / "a.ome.zarr").spread, virtual.spread)
+    one = read_map(tmp_path / "a.ome.zarr", channel=1)
+    assert one.names == ("CD20",)
+    np.testing.assert_array_equal(one.values, virtual.values[1:2])
+    np.testing.assert_array_equal(one.spread, virtual.spread[1:2])
+    np.testing.assert_array_equal(one.out_of_range, virtual.out_of_range)
+    with pytest.raises(IndexError):
+        read_map(tmp_path / "a.ome.zarr", channel=3)
 
 
 def test_a_folder_of_something_else_is_refused(tmp_path):

@@ -5,11 +5,13 @@ import pytest
 from reference_six import HEX_CONFIG
 
 from tissueboard.accounts.models import User
-from tissueboard.cohorts.models import Patient
+from tissueboard.cohorts.models import Endpoint, Patient
 from tissueboard.jobs.models import Job
+from tissueboard.jobs.services import enqueue
 from tissueboard.model_registry.models import Member, ModelVersion
 from tissueboard.model_registry.services import choose_fold, hash_of
-from tissueboard.pipelines.services import plan_case, run_pipeline
+from tissueboard.outcomes.services import survival
+from tissueboard.pipelines.services import plan, plan_case, run_pipeline
 from tissueboard.predictions import risk_view
 from tissueboard.predictions.maps import card, limits, load_map
 from tissueboard.predictions.models import Prediction
@@ -20,6 +22,18 @@ from tissueboard.retrieval.services import similar_cases
 from tissueboard.slides.models import Slide
 
 pytestmark = pytest.mark.django_db
+TINY = {
+    "width": 16,
+    "heads": 2,
+    "ffn": 16,
+    "layers": 1,
+    "bins": 2,
+    "folds": 2,
+    "epochs": 3,
+    "accumulate": 2,
+    "bootstrap": 50,
+    "horizon_days": 200,
+}
 
 
 @pytest.fixture
@@ -82,6 +96,14 @@ def test_the_effective_resolution_is_measured_and_goes_with_every_map(reference)
     assert version.metrics["effective_resolution_um"] == next((um for um, r, _ in curve if r >= 0.5), None)
     for prediction in Prediction.objects.filter(kind="virtual map"):
         assert prediction.facts["effective_resolution_um"] == version.metrics["effective_resolution_um"]
+
+
+def test_so_few_patients_calibrate_no_interval_and_every_map_says_so(reference):
+    told = ModelVersion.objects.get(family="hex").metrics["conformal"]
+    why = "fewer than 9 calibration patients"
+    assert (told["patients"], told["alpha"], told["why_none"]) == (Patient.objects.count(), 0.1, why) and told["half_width"] == [None] * 40
+    for prediction in Prediction.objects.filter(kind="virtual map"):
+        assert load_map(prediction).spread is None and prediction.facts["interval"]["why_none"] == why
 
 
 def test_risks_are_out_of_fold_and_carry_their_reference(reference, manager, monkeypatch):
@@ -233,3 +255,82 @@ def test_a_same_person_in_another_cohort_fills_one_place_only(reference, manager
         niche.save()
     found = similar_cases(manager, query, k=5)
     assert [hit.patient.code for hit in found.hits] == before and found.n_candidates == 6
+
+
+# --- MICA on the same six
+
+
+@pytest.fixture
+def train(reference, run_jobs):
+    def go(name="m", **config):
+        hex_version = ModelVersion.objects.get(family="hex")
+        params = {"cohort": reference.pk, "version": hex_version.pk, "endpoint": "OS", "name": name, "config": {**TINY, **config}}
+        job = enqueue(None, "predictions.fit_mica", params, cohorts=[reference])
+        run_jobs()
+        job.refresh_from_db()
+        return job
+
+    return go
+
+
+def test_from_training_to_the_risk_of_every_patient(reference, manager, train, monkeypatch):
+    monkeypatch.setattr(risk_view, "MOST_OUT_OF_RANGE", 1.0)
+    job = train()
+    assert (job.state, job.error_sentence, job.traceback) == ("succeeded", "", "")
+    version = ModelVersion.objects.get(family="mica")
+    assert version.label == "trained on simulated tissue" and version.cohorts.get() == reference
+    assert version.metrics["he_encoder"] == "six:fold0" and version.metrics["codex_encoder"] == "fixed-map-descriptors"
+    assert [row["name"] for row in version.metrics["modalities"]] == ["MICA", "H&E alone", "CODEX alone"]
+    assert {"less", "less_lower", "less_upper"} <= version.metrics["modalities"][1].keys()
+    n = Patient.objects.count()
+    assert Job.objects.filter(kind="predictions.mica", state="succeeded").count() == n
+    for patient in Patient.objects.all():
+        view = risk_of_patient(manager, patient)
+        assert view.version == version and view.held_out and view.permutation_p is None and view.why_none == ""
+        assert 0 <= view.lower <= view.probability <= view.upper <= 1
+        assert [v.family for v in view.others] == ["cox_summary"]
+        assert not Member.objects.filter(version=version, fold=view.prediction.fold, patient_hash=hash_of(patient)).exists()
+        (other,) = view.others
+        assert risk_of_patient(manager, patient, other.pk).version == other
+    groups = survival(manager, reference, "OS", f"risk:{version.pk}").groups
+    assert sum(g.n for g in groups) == n
+    assert survival(manager, reference, "OS", "risk").groups == groups, "the newest risk model is the one that is shown"
+
+
+def test_what_a_risk_comes_from_is_a_map_over_the_slide(reference, train):
+    train("shown")
+    version = ModelVersion.objects.get(name="shown")
+    shown = Prediction.objects.filter(kind="explanation", version=version)
+    assert shown.count() == Slide.objects.count()
+    for prediction in shown:
+        virtual, bag = load_map(prediction), Prediction.objects.get(slide=prediction.slide, kind="feature bag")
+        assert np.isfinite(virtual.values).sum() == bag.facts["n_tiles"] == prediction.facts["n_tiles"]
+        assert prediction.facts["relative_gap"] < 0.5 and prediction.facts["limit"] > 0
+        risk = Prediction.objects.get(patient=prediction.patient, kind="risk", version=version)
+        names = [name for name, _ in risk.facts["explanation"]["markers"]]
+        assert len(set(names)) == len(names) == 10 and set(names) <= set(version.panel)
+
+
+def test_one_branch_alone_can_be_trained(train):
+    assert train("he", modality="he").state == "succeeded"
+    assert "modalities" in ModelVersion.objects.get(name="he").metrics
+    assert train("codex", modality="codex").state == "succeeded"
+    assert not Prediction.objects.filter(kind="explanation", version__name="codex").exists()
+
+
+def test_the_mica_pipeline_takes_the_maps_that_are_there(reference, train):
+    train("planned")
+    steps = plan(None, "mica", Slide.objects.first())
+    assert [(p.step.kind, p.version.family) for p in steps] == [("predictions.virtual_map", "hex"), ("predictions.mica", "mica")]
+
+
+def test_outcomes_and_encoders_that_do_not_do_are_refused_with_a_sentence(reference, train):
+    job = train("dino", codex_encoder="dinov2-s14-reg")
+    assert (job.state, job.error_code) == ("failed", "ENCODER_MISSING") and "Encoders" in job.error_hint
+    Endpoint.objects.filter(patient__cohort=reference, name="OS").update(event=False)
+    job = train("nobody died")
+    assert (job.state, job.error_code) == ("failed", "ALL_CENSORED") and job.error_sentence.endswith(".")
+    Endpoint.objects.filter(patient__cohort=reference, name="OS").update(event=True, time_days=100.0)
+    assert train("one time").error_code == "TOO_FEW_EVENT_TIMES"
+    Endpoint.objects.filter(patient__cohort=reference).delete()
+    assert train("no outcome").error_code == "NO_REFERENCE"

@@ -6,12 +6,12 @@ import os
 import h5py
 import numpy as np
 import pytest
+from momentary_hex import momentary_version
 
 from ml.slides.morphology import stain_scale, tile_morphology
 from tissueboard.jobs import services
 from tissueboard.jobs.context import work_folder
 from tissueboard.jobs.models import State
-from tissueboard.model_registry.models import ModelVersion
 from tissueboard.model_registry.services import weights_path
 from tissueboard.predictions.maps import load_map
 from tissueboard.predictions.models import Prediction
@@ -20,37 +20,11 @@ from tissueboard.slides.tiling import grid_of, input_key, open_working
 from tissueboard.store import checksum, store
 
 pytestmark = pytest.mark.django_db
-MARKERS = ("CD8", "CD68")
-
-
-@pytest.fixture(scope="module")
-def hex_folder(tmp_path_factory):
-    """A small HEX that was fitted for a moment: its numbers mean nothing, but they are its own."""
-    import torch
-
-    from ml.hex.checkpoint import save_fit
-    from ml.hex.config import HexFitConfig
-    from ml.hex.train import fit
-
-    torch.set_num_threads(1)
-    rng = np.random.default_rng(0)
-    images, labels = rng.integers(80, 255, (64, 48, 48, 3)).astype(np.uint8), rng.random((64, 2)).astype(np.float32)
-    patients = [f"P{i % 4}" for i in range(64)]
-    found = fit(images, labels, patients, patients, MARKERS, HexFitConfig(markers=MARKERS, epochs=1, batch=32, folds=2, seed=3))
-    folder = tmp_path_factory.mktemp("hex") / "model"
-    save_fit(found, folder, salt="salt", code_version="test", label="untrained", inputs={"toy": "0" * 64})
-    return folder
 
 
 @pytest.fixture
-def version(hex_folder, db):
-    import shutil
-
-    temp = store.new_temp()
-    shutil.copytree(hex_folder, temp)
-    sha = store.save(temp, "tests/hex")
-    common = {"config": {}, "licence": "Apache-2.0", "provenance": {"code_version": "test"}, "panel": list(MARKERS), "pitch_um": 56.0}
-    return ModelVersion.objects.create(family="hex", name="for a moment", label="untrained", key="tests/hex", sha256=sha, **common)
+def version(db):
+    return momentary_version()
 
 
 @pytest.fixture
@@ -132,7 +106,7 @@ def test_a_later_job_that_ends_before_its_outputs_are_published_leaves_those_bef
     def full(*args):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr("tissueboard.predictions.hex_apply._save_map", full)
+    monkeypatch.setattr("tissueboard.predictions.hex_apply.save_map", full)
     assert ask(slide).state != State.SUCCEEDED
     assert {key: checksum(store.path(key)) for key in before} == before
 
