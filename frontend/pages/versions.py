@@ -11,10 +11,11 @@ from django.views.decorators.http import require_safe
 from tissueboard.model_registry.selectors import get_version, versions_for
 
 from .access import signed_in
+from .case.viewer import interval_statement
 from .cohorts import page_of
 
 # Shown in a table of their own, or too long to read.
-NOT_LISTED = {"card", "limits", "reference", "markers", "comparison", "resolution_curve"}
+NOT_LISTED = {"card", "limits", "reference", "markers", "comparison", "resolution_curve", "conformal"}
 
 
 @signed_in
@@ -30,17 +31,23 @@ def version(request: HttpRequest, version_id: int) -> HttpResponse:
     """One version: label, metrics, predictability card, how many patients each fold saw, provenance."""
     from django.db.models import Count
 
+    from tissueboard.predictions.intervals import BY_MARKER, intervals_of
     from tissueboard.predictions.maps import card, limits
 
     found = get_version(request.user, version_id)
     visible = versions_for(request.user)
-    bounds = limits(found)
-    markers = [{"name": name, "limits": bounds.get(name), **row} for name, row in card(found).items()]
+    bounds, intervals = limits(found), intervals_of(found)
+    markers = [
+        {"name": name, "limits": bounds.get(name), **{part: intervals[part].get(name) for part in BY_MARKER}, **row}
+        for name, row in card(found).items()
+    ]
     folds = found.members.values("fold").annotate(n=Count("pk")).order_by("fold")
     context = {
         "version": found,
         "metrics": plain_rows({k: v for k, v in found.metrics.items() if k not in NOT_LISTED}),
         "markers": sorted(markers, key=lambda row: -(row.get("r2") or -1.0)),
+        "intervals": interval_statement(intervals) if markers else "",
+        "percent": intervals["percent"],
         "comparison": found.metrics.get("comparison", []),
         "resolution": found.metrics.get("resolution_curve", []),
         "folds": list(folds),

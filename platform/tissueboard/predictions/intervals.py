@@ -40,6 +40,12 @@ def facts_of(found: Conformal | None, why: str) -> dict[str, Any]:
     return {"alpha": found.alpha, "percent": found.percent, "patients": found.patients, "why_none": why, **by_marker}
 
 
+def intervals_of(version: ModelVersion) -> dict[str, Any]:
+    """`facts_of` a version: what a map of it carries where nothing else forbids it."""
+    found = conformal_of(version)
+    return facts_of(found, NO_CALIBRATION if found is None else found.why_none)
+
+
 def interval_facts(prediction: Prediction) -> dict[str, Any]:
     """`facts_of` a map as it was made; one that was made before there were intervals says so."""
     told: dict[str, Any] = prediction.facts.get("interval") or facts_of(None, NO_CALIBRATION)
