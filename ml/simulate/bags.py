@@ -78,7 +78,7 @@ class _Biology:
     hidden: F64
 
 
-def simulate_bags(n: int = 400, world: World = "visible", seed: int = 0, reference: int = 60, size_px: int = 1280) -> list[SimulatedBag]:
+def simulate_bags(n: int = 400, world: World = "visible", seed: int = 0, reference: int = 80, size_px: int = 1280) -> list[SimulatedBag]:
     """n patients; everything depends on the arguments alone, and the tissue, its features and the streams of survival not on the world.
 
     reference: patients on whom the virtual proteins are fitted and the units of the hazard measured; never part of the answer.
@@ -185,8 +185,8 @@ def _hazards(truth: list[F64], other_truth: list[F64]) -> F64:
 
 
 def _survival(rng: np.random.Generator, hazard: float) -> tuple[float, bool]:
-    """Weibull proportional hazards, median 900 days at log hazard 0; follow-up ends between 1 and 5 years: about half are seen to die."""
-    death = 900 * (rng.exponential() / (np.log(2) * np.exp(hazard))) ** (1 / 1.15)
+    """Weibull proportional hazards, median 1,200 days at log hazard 0; follow-up ends between 1 and 5 years: about half are seen to die."""
+    death = 1200 * (rng.exponential() / (np.log(2) * np.exp(hazard))) ** (1 / 1.15)
     end = rng.uniform(365.25, 5 * 365.25)
     return float(max(round(min(death, end)), 1)), bool(death <= end)
 

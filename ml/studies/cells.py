@@ -32,8 +32,8 @@ class Cells:
     def get(self, key: Mapping[str, Any], settings: Mapping[str, Any], compute: Callable[[], dict[str, Any]]) -> dict[str, Any]:
         """The cell of that key, from its file, or computed now and kept.
 
-        key: name -> value; the values become the file's name. settings: everything else that decides the result; a file that was made with other
-        settings is computed anew. compute: gives plain values (JSON).
+        key: name -> value; the values become the file's name. settings: everything else that decides the result; a file that was made with
+        others is computed anew. compute: gives plain values (JSON).
         """
         name = "__".join(re.sub(r"[^A-Za-z0-9.]+", "-", str(v)) for v in key.values())
         path, mark = self.folder / f"{name}.json", fingerprint(settings)
