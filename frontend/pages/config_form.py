@@ -14,8 +14,10 @@ WORDS = {
     "lr": "Learning rate",
     "lr_decay": "Decay of the learning rate",
     "ffn": "Feed-forward width",
-    "fds": "Distribution smoothing (FDS)",
+    "fds": "Feature distribution smoothing (FDS)",
+    "max_seconds": "Longest training of a fold",
 }
+SHORT = {"fds": "FDS", "codex": "CODEX", "he": "H&E", "um": "µm"}
 
 
 @dataclass(frozen=True)
@@ -86,7 +88,8 @@ def _setting(
 def label(name: str) -> str:
     """A setting's name for people: "weight_decay" is "Weight decay"."""
     last = name.rsplit(".", maxsplit=1)[-1]
-    return WORDS.get(last) or last.replace("_", " ").capitalize()
+    words = WORDS.get(last) or " ".join(SHORT.get(word, word) for word in last.split("_"))
+    return words[:1].upper() + words[1:]
 
 
 def _kind(one: dict[str, Any], schema: dict[str, Any], choices: Sequence[str] | None) -> tuple[str, Sequence[str]]:

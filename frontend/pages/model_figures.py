@@ -8,7 +8,6 @@ from typing import Any
 
 from frontend.templatetags.ui import is_number, num
 
-
 COLUMNS = (
     *("marker", "r_within", "r_within_lower", "r_within_upper", "r2_within", "r2_within_raw", "r_between", "r_pooled", "mse"),
     *("r", "r_lower", "r_upper", "r2", "patients", "slides", "n", "external_n", "locked", "reason"),

@@ -18,13 +18,13 @@ from tissueboard.jobs.models import ACTIVE, WAITING
 from tissueboard.pipelines import training as service
 from tissueboard.pipelines import training_data as data
 from tissueboard.pipelines.errors import ConfigInvalid
-from tissueboard.pipelines.training_checks import Chosen, Ground, counted, ground_of
+from tissueboard.pipelines.training_checks import Chosen, Ground, check_settings, counted, ground_of, suggestions
 from tissueboard.pipelines.training_config import validated
 from tissueboard.pipelines.training_kinds import Training, presets, schema_of, training_named
 
 from .access import signed_in, whole_number
 from .cohorts import frame
-from .config_form import Setting, settings, typed, values_of
+from .config_form import PREFIX, Setting, settings, typed, values_of
 from .jobs import duration
 from .model_figures import headline
 
@@ -51,11 +51,12 @@ def cohort_train(request: HttpRequest, cohort_id: int) -> HttpResponse:
 
 @dataclass
 class Form:
-    """One training's form: what was chosen and typed, and what is wrong with it. recipe: the preset that filled the settings in."""
+    """One training's form: what was chosen and typed, on what ground, and what is wrong with it. recipe: the preset that filled the settings in."""
 
     training: Training
     cohorts: list[Cohort]
     chosen: Chosen
+    ground: Ground
     name: str
     recipe: str
     texts: dict[str, Any]
@@ -78,10 +79,12 @@ def cohort_train_new(request: HttpRequest, cohort_id: int, what: str) -> HttpRes
             if error.status == 403:
                 raise
             form.refused = error
-    if form.refused is not None:
-        _place_errors(form)
-    context = {**frame(request, cohort, "train"), **_form_context(request, cohort, form)}
-    status = form.refused.status if starts and form.refused is not None else 200
+    started = form.refused
+    if started is None:
+        form.refused = _would_be_refused(request.user, form)
+    _place_errors(form)
+    context = {**frame(request, cohort, "train"), **_form_context(request, cohort, form), "tried": starts}
+    status = started.status if starts and started is not None else 200
     return render(request, "parts/train_form.html" if request.htmx else "pages/cohort_train_new.html", context, status=status)
 
 
@@ -96,16 +99,18 @@ def _form(request: HttpRequest, cohort: Cohort, training: Training) -> Form:
     default = service.default_choice(request.user, training, cohorts)
     known = presets(training)
     recipe = next((one for one in known if one.name == sent.get("recipe")), known[0])
-    form = Form(training, cohorts, default, sent.get("name", "").strip(), recipe.name, {})
+    chosen, refused = default, None
     asked = {key: sent[key] for key in training.chooses if key in sent}
     try:
         given = {key: value if key == "endpoint" else whole_number(value, 0) for key, value in asked.items() if value}
-        chosen = service.choose(request.user, training, given)
+        found = service.choose(request.user, training, given)
         keep = {"version": default.version, "encoder": None, "endpoint": default.endpoint}
-        form.chosen = Chosen(**{key: getattr(chosen, key) if key in asked else keep[key] for key in keep})
+        chosen = Chosen(**{key: getattr(found, key) if key in asked else keep[key] for key in keep})
     except TissueboardError as error:
-        form.refused = error
-    markers = _choices(ground_of(training, cohorts, form.chosen))
+        refused = error
+    ground = ground_of(training, cohorts, chosen)
+    form = Form(training, cohorts, chosen, ground, sent.get("name", "").strip(), recipe.name, {}, refused)
+    markers = _choices(ground)
     if request.method == "POST":
         form.texts = typed(sent, schema_of(training), markers)
     if request.method != "POST" or sent.get("action") == "recipe":
@@ -122,13 +127,25 @@ def _choices(ground: Ground) -> dict[str, tuple[str, ...]]:
 def _start(request: HttpRequest, form: Form) -> HttpResponse:
     schema, training = schema_of(form.training), form.training
     values = values_of(form.texts, schema)
-    if "markers" in values and set(values["markers"]) == set(ground_of(training, form.cohorts, form.chosen).markers):
+    if "markers" in values and set(values["markers"]) == set(form.ground.markers):
         del values["markers"]  # all of them: what the data decide
     choices: dict[str, Any] = {"endpoint": form.chosen.endpoint} if "endpoint" in training.chooses else {}
     choices |= {key: version.pk for key in ("version", "encoder") if (version := getattr(form.chosen, key)) is not None}
     job = service.start_training(request.user, training.name, cohorts=form.cohorts, name=form.name, values=values, choices=choices)
     messages.success(request, f"The training of {form.name} is asked for. It goes on by itself; this page follows it.")
     return redirect("job", job_id=job.pk)
+
+
+def _would_be_refused(user: Any, form: Form) -> TissueboardError | None:
+    """What stands in the way of the form as it is shown, said before anybody presses the button; the name is left for then."""
+    if form.ground.refusal is not None:
+        return form.ground.refusal
+    try:
+        config = validated(form.training, values_of(form.texts, schema_of(form.training)), form.ground.decided)
+        check_settings(form.training, form.cohorts, form.chosen, form.ground, config, user)
+    except TissueboardError as error:
+        return error
+    return None
 
 
 def _place_errors(form: Form) -> None:
@@ -140,8 +157,7 @@ def _place_errors(form: Form) -> None:
 
 
 def _form_context(request: HttpRequest, cohort: Cohort, form: Form) -> dict[str, Any]:
-    training, user = form.training, request.user
-    ground = ground_of(training, form.cohorts, form.chosen)
+    training, user, ground = form.training, request.user, form.ground
     schema = schema_of(training)
     choices = _choices(ground)
     fields = [one for one in settings(schema, form.texts, form.errors, choices) if one.name != "markers" or choices]
@@ -157,6 +173,7 @@ def _form_context(request: HttpRequest, cohort: Cohort, form: Form) -> dict[str,
         "ground": ground,
         "recipes": presets(training),
         "usual": usual,
+        "suggested": {f"{PREFIX}{name}": names for name, names in suggestions(user, training).items()},
         "more": more,
         "more_wrong": any(one.error for one in more),
         "above": "" if form.refused is None or set(form.errors) & beside else f"{form.refused.sentence} {form.refused.hint}".strip(),
@@ -166,7 +183,7 @@ def _form_context(request: HttpRequest, cohort: Cohort, form: Form) -> dict[str,
         "encoders": [(one, counted(n, "patient")) for one, n in encoders],
         "endpoints": data.endpoints_of(cohort) if "endpoint" in takes else [],
         "others": list(others),
-        **_size(training, form, ground, schema),
+        **_size(form, schema),
     }
 
 
@@ -177,8 +194,9 @@ def _parted(training: Training, fields: list[Setting]) -> tuple[list[Setting], l
     return [by_name[name] for name in names], [one for one in fields if one.name not in names]
 
 
-def _size(training: Training, form: Form, ground: Ground, schema: dict[str, Any]) -> dict[str, Any]:
+def _size(form: Form, schema: dict[str, Any]) -> dict[str, Any]:
     """How much the training is with the settings that the form shows; nothing where they are not valid."""
+    training, ground = form.training, form.ground
     if ground.refusal is not None:
         return {"size": None}
     try:

@@ -149,6 +149,16 @@ def why_no_encoder(user: Any, name: str) -> str:
     return row.sentence if row is not None and row.sentence else "It needs weights, and no version of it is in use here."
 
 
+def suggestions(user: Any, training: Training) -> dict[str, list[str]]:
+    """{setting: values that would be taken here} where the schema leaves open what those are."""
+    from tissueboard.model_registry.encoder_catalogue import READY, WITH_HEAD, catalogue
+
+    if training.name != "hex":
+        return {}
+    usable = [row.spec.name for row in catalogue(user) if row.state in (READY, WITH_HEAD) or not row.spec.needs_weights]
+    return {"encoder": usable}
+
+
 def _why_no_map_encoder(user: Any, config: Any) -> str:
     """Why the encoder of a marker's map cannot be used; "" where none of the catalogue is asked for."""
     from ml.encoders import CATALOGUE

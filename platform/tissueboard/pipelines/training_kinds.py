@@ -44,7 +44,7 @@ TRAININGS: dict[str, Training] = {
             *("hex", "fit", "predictions.fit_hex"),
             several=True,
             decided=("tile_um",),
-            usual=("encoder", "markers", "epochs", "folds", "loss", "fds", "max_seconds"),
+            usual=("encoder", "epochs", "folds", "loss", "fds", "max_seconds", "markers"),
         ),
         Training(
             "niche",
