@@ -51,7 +51,7 @@ def cohort_train(request: HttpRequest, cohort_id: int) -> HttpResponse:
 
 @dataclass
 class Form:
-    """One training's form: what was chosen and typed, on what ground, and what is wrong with it. recipe: the preset that filled the settings in."""
+    """One training's form: what was chosen and typed, on what ground, and what is wrong. recipe: the preset that filled the settings in."""
 
     training: Training
     cohorts: list[Cohort]
