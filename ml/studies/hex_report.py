@@ -47,12 +47,13 @@ def _her2st(cells: Sequence[Cell]) -> list[str]:
     size = hex_her2st.Size()
     spots = {s: f["spots"] for c in mine for s, f in c["result"]["sections"].items()}
     told = ", ".join(f"{s} {n}" for s, n in sorted(spots.items()))
+    config = hex_her2st.head_config(("a gene",), "head, MSE", 0, size.epochs)
     text = f"""## her2st: 785 genes at spots of real sections
 
 Spots of 100 um with a tile of 112 um (fixed H&E descriptors, 32 values, nothing trained), expression log(1 + counts per 10,000),
 spots with under {LEAST_COUNTS} counts left out: {told} spots. The head (256, 128, 785) was trained on all spots of the fitting sections
-for {size.epochs} epochs (the paper: 120), batch 48, AdamW with a cosine from 0.003; FDS acts for the same share of the epochs as released.
-Nothing was tuned on these sections. C2 → C3 and C2 → C4: **sections of one patient**; what holds there may hold for her alone. C → A1:
+for {config.epochs:g} epochs (the paper: 120), batch {config.batch}, AdamW, cosine from {config.lr:g};
+FDS acts for the same share of the epochs as released. Nothing was tuned on these sections. C2 → C3 and C2 → C4: **sections of one patient**; what holds there may hold for her alone. C → A1:
 fitted on C2, C3 and C4, predicted on another patient, of whom there is only a picture of 2,000 px (3.2 um per px): **a stress test, one
 section**. "Shrunk": the pictures of C were brought to that resolution first. FDS was not run on C at its own resolution, and the fits on C
 have one seed (C2: two, averaged).
@@ -184,7 +185,7 @@ def _locks(cells: Sequence[Cell]) -> str:
             row.append(", ".join(f"{len(f)} of {len(names)}" for f in found) or "not run")
             if hidden:
                 open_hidden += [f"{m} ({variant}, {world} world)" for f in found for m in sorted(names - f)]
-            rows.append(row)
+        rows.append(row)
     told = (
         "Every hidden marker is locked by its card, in every cohort and with every loss."
         if not open_hidden

@@ -75,6 +75,7 @@ def test_other_settings_are_another_cell(tmp_path):
 
 def test_hidden_proteins_are_locked_and_the_table_says_so(hex_cells):
     text = hex_report(hex_cells.all())
+    assert text.count("\n| HEX, MSE | not run | ") == 2 and ", not run" not in text  # r within slides, locked
     assert "Every hidden marker is locked" in text and "## her2st\n\nNot computed." in text
     found = [c for c in hex_cells.all() if c["key"]["variant"] == "HEX, MSE"]
     found[0]["result"]["locked"] = []
