@@ -52,6 +52,7 @@ FAMILIES: dict[str, Family] = {
                     "fit", ("TileImages", "TileLabels", "Split"), ("weights", "metrics"), "ml.hex.train:fit", "ml.hex.config:HexFitConfig"
                 ),
                 Task("predict", ("TileImages",), ("FeatureBag", "VirtualMap"), "ml.hex.predict:predict", "ml.hex.config:HexPredictConfig"),
+                Task("evaluate", ("TileImages", "TileLabels"), ("metrics",), "ml.hex.external:measure", "ml.hex.config:HexEvaluateConfig"),
             ),
         ),
         Family(

@@ -176,3 +176,19 @@ class HexPredictConfig(BaseModel):
     stride_um: float | None = _f(
         None, "um", "paper: 3.5 (14 px of 0.25 um/px)", "Distance of neighbouring tiles of a map; None: side by side.", gt=0
     )
+
+
+class HexEvaluateConfig(BaseModel):
+    """How a HEX is measured on tissue whose proteins were measured, too."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    label_scaling: Literal["p99_global", "divide_by_256", "none"] = _f(
+        "p99_global",
+        "",
+        "paper Methods",
+        "Unit of the measured labels: share of each marker's 99th percentile on these slides; or divided by 256; or as given.",
+    )
+    draws: int = _f(1000, "draws", "paper: 1000", "Patient bootstrap behind the intervals.", ge=100, le=10000)
+    alpha: float = _f(0.1, "", "ours", "Error rate of the conformal intervals.", gt=0, lt=0.5)
+    seed: int = _f(0, "", "ours", "Seed of the bootstrap.", ge=0)

@@ -5,7 +5,8 @@ from __future__ import annotations
 import math
 import shutil
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
@@ -111,7 +112,8 @@ def fit(
     if config.trained_layers == 0:
         network, pixels = tower(config, encoder_weights), resize(np.asarray(images), config.input_px)
         base = HexModel(network, HexHead(encoder(config.encoder).dim, 1, config.hidden), encoder(config.encoder)).eval()
-        vectors = embed_tiles(base, pixels, HexPredictConfig())
+        with _on_gpu(base):
+            vectors = embed_tiles(base, pixels, HexPredictConfig())
         data = dataset(vectors, labels, patients, slides, markers, config)
         return _cross_fit(data, config, run, _folds(data, config, strata, folds), started, network, pixels)
     data = dataset(images, labels, patients, slides, markers, config)
@@ -179,7 +181,8 @@ def _cross_fit(
                 write_fold(run.folder, k, done, mark, config)
                 shutil.rmtree(_state_folder(run, k), ignore_errors=True)
         fitted.append(done)
-        held_out[mine] = np.maximum(_predict(done.model, data.images[mine]), 0)
+        with _on_gpu(done.model):
+            held_out[mine] = np.maximum(_predict(done.model, data.images[mine]), 0)
     figures = evaluate(held_out, data.labels, data.slides.tolist(), data.patients.tolist(), data.markers, seed=config.seed)
     if run.progress is not None:
         run.progress(1.0, "measured on held-out patients")
@@ -234,7 +237,8 @@ def _fit_fold(
         )
     model.cpu().eval().requires_grad_(False)
     model.head.rescale(torch.from_numpy(mean), torch.from_numpy(sd))
-    vectors = data.images[index] if network is not None else embed_tiles(model, data.images[index], HexPredictConfig())
+    with _on_gpu(model):
+        vectors = data.images[index] if network is not None else embed_tiles(model, data.images[index], HexPredictConfig())
     tiles = data.images if network is None else pixels
     judged = vectors if tiles is None else range_vectors(vectors, tiles[index])
     about = {"tiles": len(index), "patients": len(np.unique(data.patients[index]))}
@@ -250,6 +254,15 @@ def _new_model(data: HexDataset, config: HexFitConfig, run: _Run, network: Any) 
 
 def _predict(model: HexModel, inputs: NDArray[Any]) -> NDArray[np.float32]:
     return head_on(model, inputs) if inputs.ndim == 2 else run_model(model, inputs, HexPredictConfig())[1]
+
+
+@contextmanager
+def _on_gpu(model: HexModel) -> Iterator[None]:
+    """Puts a model on the GPU for a while, where there is one."""
+    if torch.cuda.is_available():
+        model.cuda()
+    yield
+    model.cpu()
 
 
 def _watch(module: HexTraining, data: HexDataset, held: NDArray[np.int64], seed: int) -> Any:

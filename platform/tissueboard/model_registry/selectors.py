@@ -25,11 +25,24 @@ def get_version(user: Any, version_id: int) -> ModelVersion:
 
 
 def current_version(family: str, cohort: Cohort | None = None) -> ModelVersion | None:
-    """The version that pipelines use: of a family and, where a cohort is given, trained on exactly that cohort."""
+    """The newest current version of a family; where a cohort is given, of those trained on it."""
     versions = ModelVersion.objects.filter(family=family, is_current=True)
     if cohort is not None:
         versions = versions.filter(cohorts=cohort)
     return versions.order_by("-created_at").first()
+
+
+def version_for(user: Any, family: str, cohort: Cohort) -> ModelVersion | None:
+    """The current version that pipelines take for a cohort's slides: the newest bound to this very cohort, else the newest that is bound to
+    none, else the newest that the user may see. user None is the house itself."""
+    versions = ModelVersion.objects.filter(family=family, is_current=True)
+    usable = list((versions if user is None else versions & versions_for(user)).order_by("-created_at").prefetch_related("cohorts"))
+
+    def place(version: ModelVersion) -> int:
+        bound = {c.pk for c in version.cohorts.all()}
+        return 0 if cohort.pk in bound else 1 if not bound else 2
+
+    return min(usable, key=place, default=None)
 
 
 def folds_that_saw(version: ModelVersion, patient_hash: str) -> list[int]:

@@ -66,10 +66,12 @@ def register(
     parents: Iterable[ModelVersion] = (),
     user: Any = None,
     replaces: Callable[[ModelVersion], bool] = lambda older: True,
+    current: bool = True,
 ) -> ModelVersion:
     """Registers a version with its membership and makes it the current one of its family on exactly these cohorts.
 
-    replaces: which of those that were current it takes the place of (encoders of different names stay in use side by side).
+    current: False leaves the current one in its place; this one is taken where somebody chooses it. replaces: which of those that were
+    current it takes the place of (encoders of different names stay in use side by side).
     """
     cohorts, parents = list(cohorts), list(parents)
     if ModelVersion.objects.filter(family=new.family, name=new.name).exists():
@@ -78,7 +80,7 @@ def register(
         )
     older = ModelVersion.objects.filter(family=new.family, is_current=True)
     ids = {c.pk for c in cohorts}
-    for version in older.prefetch_related("cohorts"):
+    for version in older.prefetch_related("cohorts") if current else ():
         if {c.pk for c in version.cohorts.all()} == ids and replaces(version):
             version.is_current = False
             version.save(update_fields=["is_current"])
@@ -95,6 +97,7 @@ def register(
         pitch_um=new.pitch_um,
         panel=list(new.panel),
         pretraining_overlap=new.pretraining_overlap,
+        is_current=current,
     )
     version.cohorts.set(cohorts)
     version.parents.set(parents)

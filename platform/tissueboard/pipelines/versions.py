@@ -9,7 +9,7 @@ from typing import Any
 from tissueboard.cohorts.models import Cohort
 from tissueboard.errors import TissueboardError
 from tissueboard.model_registry.models import ModelVersion
-from tissueboard.model_registry.selectors import current_version, versions_for
+from tissueboard.model_registry.selectors import version_for, versions_for
 
 from .declared import PIPELINES, Step
 from .errors import UnknownPipeline, WhyNot
@@ -46,8 +46,8 @@ def choose_versions(user: Any, name: str, cohort: Cohort, options: Options | Non
     for step in steps:
         version = chosen.get(step.family)
         if version is None and not step.chosen:
-            version = current_version(step.family, cohort if step.of_cohort else None)
-            if version is not None and user is not None and not versions_for(user).filter(pk=version.pk).exists():
+            version = version_for(user, step.family, cohort)
+            if step.of_cohort and version is not None and not version.cohorts.filter(pk=cohort.pk).exists():
                 version = None
         planned.append(_planned(step, version, planned, cohort))
     return planned

@@ -11,6 +11,13 @@ def fit_hex(ctx: JobContext) -> Done:
     return hex_fit.fit_hex(ctx)
 
 
+@handler("predictions.evaluate_hex", queue="gpu", title="Measure HEX on measured proteins")
+def evaluate_hex(ctx: JobContext) -> Done:
+    from . import hex_evaluate
+
+    return hex_evaluate.evaluate_hex(ctx)
+
+
 @handler("predictions.virtual_map", queue="gpu", title="Virtual protein map")
 def virtual_map(ctx: JobContext) -> Done:
     from . import hex_apply

@@ -6,10 +6,11 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from tissueboard.jobs.context import Done, JobContext, OutputSpec
-from tissueboard.model_registry.services import choose_fold, weights_path
+from tissueboard.model_registry.services import choose_fold
 from tissueboard.slides.tiling import grid_of, open_working
 from tissueboard.store import checksum, store
 
+from .hex_weights import load_hex
 from .map_outputs import save_map
 from .models import Prediction
 from .publishing import publish_output
@@ -57,10 +58,8 @@ class TileInference:
     """One pass over the tiles of a slide, in blocks that survive the attempt."""
 
     def __init__(self, source: Source):
-        from ml.hex.checkpoint import load
-
         self.source = source
-        self.weights = load(weights_path(source.version))
+        self.weights = load_hex(source.version)
         self.choice = choose_fold(source.version, source.slide.sample.patient, len(self.weights.folds))
         self.side = max(self.weights.config.input_px, 112)
         self.skipped: dict[int, str] = {}

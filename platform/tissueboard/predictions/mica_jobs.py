@@ -19,10 +19,11 @@ from tissueboard.model_registry.services import MEMBERSHIP_SALT, NewVersion, cho
 from tissueboard.slides.tiling import input_key
 from tissueboard.store import checksum, store
 
-from .hex_fit import plain
 from .mica_bags import bag_of, encoder_named
 from .models import Prediction
+from .plain import plain
 from .publishing import publish_output
+from .refusing import model_refusals
 from .risk_jobs import index_map, outcomes_of, reference_maps, save_risk, stage_c_of
 from .sources import Source
 
@@ -50,7 +51,7 @@ def fit_mica(ctx: JobContext) -> Done:
         raise JobRefused(
             "NO_REFERENCE", f"No patient of {cohort.name} has both {endpoint} and a map of {hex_version}.", "Make the maps first."
         )
-    with refusals():
+    with model_refusals():
         bags = [bag_of(source, encoder, config.codex_encoder, config.modality) for source, _ in rows]
         outcomes = outcomes_of(rows, endpoint)
         fits = _fits(ctx, bags, outcomes, config)
@@ -197,7 +198,7 @@ def apply_mica(ctx: JobContext) -> Done:
     if source is None:
         raise JobRefused("NO_MAP", f"{patient.code} has no virtual map of {hex_version}.", "Run the virtual map first.")
     source.patient = patient
-    with refusals():
+    with model_refusals():
         weights = load(weights_path(version))
         calibrated = load_calibration(version)
         choice = choose_fold(version, patient, len(weights.folds))
@@ -283,20 +284,3 @@ def _explanation(ctx: JobContext, version: ModelVersion, source: Prediction, wei
         "n_tiles": len(grid),
     }
     return Shown(key, store.save(temp, key), facts, {"explanation": about})
-
-
-class refusals:
-    """What MICA, survival or encoders say no to, as a refusal whose text people may read."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: Any, error: BaseException | None, trace: Any) -> None:
-        from ml.encoders import EncoderError
-        from ml.mica.errors import MicaError
-        from ml.survival.data import SurvivalDataError
-        from ml.training.loop import TrainingDiverged
-        from ml.training.splits import SplitError
-
-        if isinstance(error, MicaError | EncoderError | SurvivalDataError | SplitError | TrainingDiverged):
-            raise JobRefused(error.code.upper(), error.sentence, error.hint, where=getattr(error, "where", "")) from error

@@ -12,9 +12,9 @@ from tissueboard.model_registry.models import ModelVersion
 from tissueboard.model_registry.services import NewVersion, hash_of, register, weights_path
 from tissueboard.store import store
 
-from .hex_fit import plain
 from .maps import card, load_map, slide_means
 from .models import Prediction
+from .plain import plain
 
 # Declared before any outcome is seen: B cells, cytotoxic T cells, hypoxia, stroma, tumour.
 RISK_MARKERS = ("CD20", "CD8", "HIF1A", "aSMA", "Pan-Cytokeratin")

@@ -6,6 +6,7 @@ from reference_six import HEX_CONFIG
 
 from tissueboard.accounts.models import User
 from tissueboard.cohorts.models import Endpoint, Patient
+from tissueboard.errors import TissueboardError
 from tissueboard.jobs.models import Job
 from tissueboard.jobs.services import enqueue
 from tissueboard.model_registry.models import Member, ModelVersion
@@ -334,3 +335,82 @@ def test_outcomes_and_encoders_that_do_not_do_are_refused_with_a_sentence(refere
     assert train("one time").error_code == "TOO_FEW_EVENT_TIMES"
     Endpoint.objects.filter(patient__cohort=reference).delete()
     assert train("no outcome").error_code == "NO_REFERENCE"
+
+
+# --- HEX measured again, fine-tuned, and as released
+
+
+@pytest.fixture
+def do(reference, run_jobs):
+    def go(kind, **params):
+        job = enqueue(None, kind, {"cohorts": [reference.pk], **params}, cohorts=[reference])
+        run_jobs()
+        job.refresh_from_db()
+        return job
+
+    return go
+
+
+def test_a_version_is_measured_only_on_patients_whom_it_never_saw(reference, do):
+    version = ModelVersion.objects.get(family="hex")
+    job = do("predictions.evaluate_hex", version=version.pk, name="all seen")
+    assert (job.state, job.error_code) == ("failed", "ALL_SEEN") and "fitted on 6 of the 6" in job.error_sentence
+    Member.objects.filter(version=version).delete()
+    job = do("predictions.evaluate_hex", version=version.pk, name="six, outside")
+    assert (job.state, job.error_sentence, job.traceback) == ("succeeded", "", "")
+    measured = ModelVersion.objects.get(name="six, outside")
+    assert measured.cohorts.get() == reference and measured.sha256 == version.sha256 and not measured.is_current
+    told = card(measured)["Pan-Cytokeratin"]
+    assert told["external_n"] == told["n"] == 6 and told["r2"] > 0.1 and not told["locked"]
+    assert [row["name"] for row in measured.metrics["comparison"]] == ["HEX", "slide mean", "nuclear density"]
+    assert measured.metrics["conformal"]["patients"] == 6
+
+
+def test_fine_tuning_never_starts_from_weights_that_saw_the_held_out(do):
+    version = ModelVersion.objects.get(family="hex")
+    few = {"epochs": 1, "lr": 1e-4, "markers": ["CD20", "Pan-Cytokeratin"]}
+    job = do("predictions.fit_hex", name="tuned", start=version.pk, config=few)
+    assert (job.state, job.error_sentence, job.traceback) == ("succeeded", "", "")
+    tuned = ModelVersion.objects.get(name="tuned")
+    assert tuned.parents.get() == version and tuned.panel == ["CD20", "Pan-Cytokeratin"]
+    assert tuned.metrics["median_r_within"] > 0.3, "it knows from the start what one epoch could not teach"
+    assert Member.objects.filter(version=tuned, fold=0).count() == Member.objects.filter(version=version, fold=0).count() == 3
+    assert set(job.curves.values_list("name", flat=True)) >= {"fold 1 training", "fold 2 held-out"}
+    job = do("predictions.fit_hex", name="tuned on others", start=version.pk, config={**few, "seed": 5, "folds": 3})
+    assert (job.state, job.error_code) == ("failed", "START_SAW_PATIENTS")
+
+
+def test_a_frozen_encoder_stands_beside_ridge_on_the_same_features(do):
+    job = do("predictions.fit_hex", name="frozen", config={"encoder": "he-descriptors", "trained_layers": 0, "epochs": 20})
+    assert (job.state, job.error_sentence, job.traceback) == ("succeeded", "", "")
+    rows = {row["name"]: row for row in ModelVersion.objects.get(name="frozen").metrics["comparison"]}
+    assert rows["HEX"]["r"] > 0.2 and rows["ridge on the same features"]["r"] > 0.2
+    assert {"r_pooled", "mse"} <= rows["HEX"].keys()
+    job = do("predictions.fit_hex", name="gated", config={"encoder": "musk", "trained_layers": 0})
+    assert (job.state, job.error_code) == ("failed", "ENCODER_MISSING") and "Encoders" in job.error_hint
+
+
+def test_a_released_checkpoint_makes_maps_and_shows_none_before_it_was_measured(reference, do, tmp_path, run_jobs):
+    import torch
+
+    from ml.hex.checkpoint import load
+    from ml.hex.released_weights import export_released
+    from tissueboard.model_registry.services import weights_path
+    from tissueboard.predictions.hex_release import register_released
+
+    own = load(weights_path(ModelVersion.objects.get(family="hex")))
+    torch.save(export_released(own.folds[0].model), tmp_path / "checkpoint.pth")
+    given = {"encoder": "compact-resnet-48", "markers": own.markers, "licence": "made by a test"}
+    version = register_released(None, "theirs", tmp_path / "checkpoint.pth", **given)
+    assert version.label == "released" and version.pretraining_overlap == "unknown" and not version.is_current
+    slide = Slide.objects.first()
+    enqueue(None, "predictions.virtual_map", {"slide": slide.pk, "version": version.pk}, cohorts=[reference])
+    run_jobs()
+    made = Prediction.objects.get(kind="virtual map", version=version)
+    assert made.facts["out_of_range_share"] is None and load_map(made).out_of_range is None and card(version) == {}
+    job = do("predictions.evaluate_hex", version=version.pk, name="theirs, measured")
+    measured = ModelVersion.objects.get(name="theirs, measured")
+    assert job.state == "succeeded" and measured.is_current and not card(measured)["Pan-Cytokeratin"]["locked"]
+    with pytest.raises(TissueboardError) as caught:
+        register_released(None, "another panel", tmp_path / "checkpoint.pth", **{**given, "markers": ("A",)})
+    assert caught.value.code == "PANEL_DIFFERS" and not ModelVersion.objects.filter(name="another panel").exists()
