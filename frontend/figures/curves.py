@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
@@ -99,5 +99,5 @@ def nice_ticks(low: float, high: float, most: int = 6) -> tuple[float, ...]:
     return tuple(round(place * step, 12) for place in range(first, last + 1))
 
 
-def _powers(low: float, high: float) -> Sequence[float]:
+def _powers(low: float, high: float) -> tuple[float, ...]:
     return tuple(10.0**power for power in range(math.floor(math.log10(low)), math.ceil(math.log10(high)) + 1))

@@ -9,7 +9,8 @@ from .palette import SVG_DASHES
 from .svg import GRID, INK, INK_2, INK_3, LINE, document, line, path, tag, text
 
 TOP, RIGHT, LEFT, PLOT_HEIGHT, ROW = 30.0, 16.0, 52.0, 210.0, 20.0
-ENTRY = 168.0
+# Widths in the legend: a letter, and what stands around a name (its line before it, its value after it).
+LETTER, AROUND = 6.2, 92.0
 # More points than this are a line without dots.
 DOTS = 40
 
@@ -37,7 +38,7 @@ def draw(panel: Panel, width: float = 640.0) -> str:
     for one in sorted(panel.lines, key=lambda one: one.strong):
         parts.append(_line([(x(a), y(b)) for a, b in zip(one.x, one.y)], one))
     legend, height = _legend(panel, width, bottom + 54)
-    said = " ".join(f"{one.name}: {written(one.y[0])} at the start, now {written(one.y[-1])}." for one in panel.lines)
+    said = " ".join(f"{one.name}: {value(one.y[0])} at the start, now {value(one.y[-1])}." for one in panel.lines)
     return document(width, height, panel.caption, said, "".join(parts) + legend, class_="figure curves")
 
 
@@ -56,20 +57,28 @@ def _width(one: Line) -> float:
 
 def _legend(panel: Panel, width: float, top: float) -> tuple[str, float]:
     """A sample of each line before its name and last value, in as many columns as fit. Returns the drawing and the total height."""
-    columns = max(1, int(width // ENTRY))
+    entry = AROUND + LETTER * max(len(one.name) for one in panel.lines)
+    columns = max(1, min(int(width // entry), len(panel.lines)))
+    if columns > 2 and len({one.strong for one in panel.lines}) > 1:
+        columns -= columns % 2  # both lines of a fold stay in one row
     rows = math.ceil(len(panel.lines) / columns)
     parts = []
     for place, one in enumerate(panel.lines):
-        left, at = (place // rows) * (width / columns), top + (place % rows) * ROW
+        left, at = (place % columns) * (width / columns), top + (place // columns) * ROW
         dash = SVG_DASHES[one.dash] or None
         parts.append(line(left, at, left + 26, at, stroke=one.colour, stroke_width=_width(one), stroke_dasharray=dash))
         if one.strong:
             parts.append(tag("circle", cx=left + 13, cy=at, r=2.6, fill=one.colour))
-        parts.append(text(left + 33, at + 4, f"{one.name} ", size=11.5, fill=INK))
-        parts.append(text(left + width / columns - 12, at + 4, written(one.y[-1]), size=11.5, anchor="end", fill=INK_3))
+        parts.append(text(left + 33, at + 4, one.name, size=11.5, fill=INK))
+        parts.append(text(left + width / columns - 14, at + 4, value(one.y[-1]), size=11.5, anchor="end", fill=INK_3))
     return "".join(parts), top + rows * ROW - 6
 
 
-def written(value: float) -> str:
-    """A number with three significant digits."""
-    return f"{value:.3g}".replace("-", "−")
+def written(tick: float) -> str:
+    """A round number as short as it is."""
+    return f"{tick:.3g}".replace("-", "−")
+
+
+def value(figure: float) -> str:
+    """A figure with three significant digits, so that figures under each other compare."""
+    return (f"{figure:#.3g}".rstrip(".") if 1e-3 <= abs(figure) < 1e3 else f"{figure:.3g}").replace("-", "−")

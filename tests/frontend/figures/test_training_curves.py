@@ -83,4 +83,4 @@ def test_a_loss_that_falls_by_orders_of_magnitude_has_a_log_axis_and_says_so():
 
 def test_the_words_for_a_screen_reader_say_where_each_line_stands():
     (panel,) = panels([curve("fold 1 training", [3, 0.25])])
-    assert "fold 1 training: 3 at the start, now 0.25." in draw(panel)
+    assert "fold 1 training: 3.00 at the start, now 0.250." in draw(panel)
