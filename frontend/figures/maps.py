@@ -7,13 +7,13 @@ import io
 import numpy as np
 from numpy.typing import NDArray
 
-from .palette import map_table
+from .palette import MAP_COLOURS, map_table
 
 HATCH_PX = 12
 HATCH_MAX_PX = 6000
 
 
-def channel_png(values: NDArray[np.float32], low: float, high: float) -> bytes:
+def channel_png(values: NDArray[np.float32], low: float, high: float, colours: str = MAP_COLOURS) -> bytes:
     """PNG of values (rows, cols) in the map's unit between fixed limits; values beyond a limit take its colour, NaN is transparent.
 
     Raises ValueError where the limits do not span a range: colours are never stretched to what one slide happens to hold.
@@ -23,7 +23,7 @@ def channel_png(values: NDArray[np.float32], low: float, high: float) -> bytes:
     known = np.isfinite(values)
     scaled = np.clip((np.where(known, values, low) - low) / (high - low), 0.0, 1.0)
     picture = np.zeros((*values.shape, 4), np.uint8)
-    picture[..., :3] = map_table()[(scaled * 255).round().astype(np.uint8)]
+    picture[..., :3] = map_table(colours)[(scaled * 255).round().astype(np.uint8)]
     picture[..., 3] = np.where(known, 255, 0)
     picture[~known] = 0
     return _png(picture)

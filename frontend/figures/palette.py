@@ -21,19 +21,21 @@ SVG_DASHES = {"solid": "", "dash": "7 4", "dot": "2 3", "dashdot": "8 3 2 3", "l
 # Boxes of matched niches, in this order on both slides.
 BOXES = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#000000", "#E69F00")
 MAP_COLOURS = "cividis"
+# Purple below zero, orange above: what lowers and what raises.
+SIGNED_COLOURS = "PuOr_r"
 
 
-@lru_cache(maxsize=1)
-def map_table() -> NDArray[np.uint8]:
-    """(256, 3) uint8: the colours of a map from its lower to its upper limit (matplotlib's cividis; Nunez et al. 2018)."""
+@lru_cache(maxsize=2)
+def map_table(name: str = MAP_COLOURS) -> NDArray[np.uint8]:
+    """(256, 3) uint8: the colours of a map from its lower to its upper limit (cividis, Nunez et al. 2018; or another of matplotlib)."""
     from matplotlib import colormaps
 
-    table: NDArray[np.uint8] = (np.asarray(colormaps[MAP_COLOURS](np.arange(256)))[:, :3] * 255).round().astype(np.uint8)
+    table: NDArray[np.uint8] = (np.asarray(colormaps[name](np.arange(256)))[:, :3] * 255).round().astype(np.uint8)
     return table
 
 
-def colour_stops(count: int = 9) -> list[tuple[str, str]]:
+def colour_stops(count: int = 9, name: str = MAP_COLOURS) -> list[tuple[str, str]]:
     """(offset in per cent, #rrggbb) of a colour bar, lower limit first."""
-    table = map_table()
+    table = map_table(name)
     rows = np.linspace(0, 255, count).round().astype(int)
     return [(f"{100 * row / 255:.1f}", "#" + "".join(f"{int(v):02x}" for v in table[row])) for row in rows]

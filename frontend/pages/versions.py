@@ -15,7 +15,7 @@ from .case.viewer import interval_statement
 from .cohorts import page_of
 
 # Shown in a table of their own, or too long to read.
-NOT_LISTED = {"card", "limits", "reference", "markers", "comparison", "resolution_curve", "conformal"}
+NOT_LISTED = {"card", "limits", "reference", "markers", "comparison", "resolution_curve", "conformal", "curves", "modalities"}
 
 
 @signed_in
@@ -49,6 +49,7 @@ def version(request: HttpRequest, version_id: int) -> HttpResponse:
         "intervals": interval_statement(intervals) if markers else "",
         "percent": intervals["percent"],
         "comparison": found.metrics.get("comparison", []),
+        "modalities": found.metrics.get("modalities", []),
         "resolution": found.metrics.get("resolution_curve", []),
         "folds": list(folds),
         "n_members": found.members.values("patient_hash").distinct().count(),

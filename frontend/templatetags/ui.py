@@ -55,6 +55,12 @@ def short(value: Any, digits: int = 3) -> str:
 
 
 @register.filter
+def signed(value: Any, digits: int = 2) -> str:
+    """A contribution: its sign, and so many significant digits."""
+    return f"{value:+.{int(digits)}g}".replace("-", "−") if is_number(value) else "–"
+
+
+@register.filter
 def percent(value: Any, digits: int = 0) -> str:
     """A share 0..1 as per cent."""
     return f"{100 * value:.{int(digits)}f}%" if is_number(value) else "–"

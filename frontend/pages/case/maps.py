@@ -10,21 +10,25 @@ from django.shortcuts import redirect, render
 from django.views.decorators.cache import cache_control
 from django.views.decorators.http import require_POST, require_safe
 
+from frontend.figures.palette import MAP_COLOURS, SIGNED_COLOURS
 from frontend.pages.access import signed_in
 from tissueboard.accounts.audit import record
 from tissueboard.errors import NotVisible, TissueboardError
-from tissueboard.predictions.models import MAPS
+from tissueboard.predictions.models import MAPS, Prediction
 from tissueboard.predictions.selectors import get_prediction
 
+from .explanation import contribution
 from .viewer import Marker, map_view
+
+EXPLANATION = Prediction.Kind.EXPLANATION
 
 cached = cache_control(private=True, max_age=3600)
 
 
 def _map_of(request: HttpRequest, patient_id: int, prediction_id: int) -> Any:
-    """The prediction behind an address; NotVisible unless it is a map of just this patient."""
+    """The prediction behind an address; NotVisible unless it is a map of just this patient, or what a risk of hers comes from."""
     prediction = get_prediction(request.user, prediction_id)
-    if prediction.patient_id != patient_id or prediction.kind not in MAPS:
+    if prediction.patient_id != patient_id or prediction.kind not in (*MAPS, EXPLANATION):
         raise NotVisible("map")
     return prediction
 
@@ -32,7 +36,9 @@ def _map_of(request: HttpRequest, patient_id: int, prediction_id: int) -> Any:
 def _open_channel(request: HttpRequest, patient_id: int, prediction_id: int, channel: int) -> tuple[Any, Marker]:
     """Prediction and marker of a channel that may be shown; a locked marker is refused here too, not only in the list."""
     prediction = _map_of(request, patient_id, prediction_id)
-    markers = map_view(patient_id, prediction).markers
+    if prediction.kind == EXPLANATION and prediction.in_sample:
+        raise NotVisible("map")  # no risk of hers is shown, so nor is what it comes from
+    markers = [contribution(prediction)] if prediction.kind == EXPLANATION else map_view(patient_id, prediction).markers
     if channel >= len(markers):
         raise NotVisible("marker")
     marker = markers[channel]
@@ -59,7 +65,8 @@ def map_png(request: HttpRequest, patient_id: int, prediction_id: int, channel: 
         patient_code=prediction.patient.code,
     )
     values = load_channel(prediction, channel).values[0]
-    return HttpResponse(channel_png(values, float(marker.low or 0.0), float(marker.high or 0.0)), content_type="image/png")
+    colours = SIGNED_COLOURS if prediction.kind == EXPLANATION else MAP_COLOURS
+    return HttpResponse(channel_png(values, float(marker.low or 0.0), float(marker.high or 0.0), colours), content_type="image/png")
 
 
 @signed_in
@@ -75,7 +82,7 @@ def map_values(request: HttpRequest, patient_id: int, prediction_id: int, channe
     virtual = load_channel(prediction, channel)
     values = virtual.values[0]
     known = np.isfinite(values)
-    rounded = np.round(np.where(known, values, 0.0).astype(float), 3)
+    rounded = np.round(np.where(known, values, 0.0).astype(float), 6 if prediction.kind == EXPLANATION else 3)
     flat = [float(v) if k else None for v, k in zip(rounded.ravel(), known.ravel())]
     far = np.flatnonzero(virtual.out_of_range > 1).tolist() if virtual.out_of_range is not None else []
     rows, cols = values.shape

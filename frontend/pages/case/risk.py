@@ -11,6 +11,7 @@ from frontend.figures.svg_km import draw
 from tissueboard.errors import TissueboardError
 from tissueboard.predictions.risk_view import RiskView
 
+from .explanation import told_markers
 from .source import Source, source_of
 
 WIDE, PHONE = 620.0, 340.0
@@ -21,7 +22,7 @@ WIDE_INTERVAL, CHANCE = 0.5, 0.05
 @dataclass(frozen=True)
 class RiskBlock:
     """view: the numbers. doubts: sentences on how little the number may be worth. km_wide, km_phone, strip: SVG, "" where
-    nothing is drawn. no_curves: why there are no curves."""
+    nothing is drawn. no_curves: why there are no curves. raising, lowering: virtual markers that move the score most, strongest first."""
 
     view: RiskView
     horizon: str
@@ -32,6 +33,8 @@ class RiskBlock:
     km_phone: str
     no_curves: str
     source: Source | None
+    raising: list[tuple[str, float]]
+    lowering: list[tuple[str, float]]
 
 
 def risk_block(user: Any, patient: Any, version_id: int | None = None) -> RiskBlock:
@@ -44,6 +47,7 @@ def risk_block(user: Any, patient: Any, version_id: int | None = None) -> RiskBl
     if view.probability is not None and view.lower is not None and view.upper is not None:
         strip = draw_strip(RiskStrip(view.probability, view.lower, view.upper, horizon))
     figure, no_curves = _context(user, patient, view)
+    told = told_markers(view)
     return RiskBlock(
         view=view,
         horizon=horizon,
@@ -54,6 +58,8 @@ def risk_block(user: Any, patient: Any, version_id: int | None = None) -> RiskBl
         km_phone=draw(figure, PHONE) if figure else "",
         no_curves=no_curves,
         source=source_of(view.prediction, *_more(view)) if view.prediction is not None else None,
+        raising=[(name, value) for name, value in told if value > 0],
+        lowering=[(name, value) for name, value in reversed(told) if value < 0],
     )
 
 

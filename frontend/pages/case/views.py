@@ -19,6 +19,7 @@ from tissueboard.cohorts.services import open_case
 from tissueboard.errors import TissueboardError
 
 from .comparison import pairs
+from .explanation import explanation_view
 from .header import all_values, first_facts, tumours
 from .history import history_of
 from .measured import measured_facts, tests_of_cohort
@@ -87,6 +88,7 @@ def _about_slide(user: Any, patient: Any, slide: Any, measured: list[Any], risk:
     found = maps_of_slide(user, slide) if slide is not None and slide.state == "ready" else []
     prediction = found[0] if found else None
     view = map_view(patient.pk, prediction, dense_map_beside(user, prediction)) if prediction else None
+    explained = explanation_view(user, patient.pk, slide, risk.view) if view is not None else None
     labels = [p.version.label for p in (prediction, risk.view.prediction) if p is not None]
     warnings = dict.fromkeys(w for w in (warning_for(label, slide.simulated if slide else False) for label in labels) if w[1])
     said = list(warnings)
@@ -100,6 +102,8 @@ def _about_slide(user: Any, patient: Any, slide: Any, measured: list[Any], risk:
         "map": view,
         "map_source": source_of(prediction, ("Slide", slide.working_sha256[:12])) if prediction else None,
         "map_data": view.data if view else "",
+        "explained": explained,
+        "explained_data": json.dumps(explained.data) if explained else "",
         "slide_data": json.dumps(slide_data(user, slide, None)) if slide is not None and slide.state == "ready" else "",
         "regions": regions,
         "warnings": said,

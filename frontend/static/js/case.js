@@ -9,6 +9,8 @@
   function startViewer(root) {
     const slide = JSON.parse(root.dataset.slide);
     const map = root.dataset.map ? JSON.parse(root.dataset.map) : null;
+    // What the risk comes from, as a layer of its own.
+    const explained = root.dataset.explained ? JSON.parse(root.dataset.explained) : null;
     const find = (selector) => root.querySelector(selector);
     const viewer = new tissueboard.SlideViewer(find("[data-osd]"), slide, {
       navigator: true,
@@ -29,7 +31,9 @@
     const grey = find("#grey-on");
     const readOut = find("[data-read-out]");
     const number = (value) => value.toFixed(2).replace("-", "−");
+    const signed = (value) => `${value > 0 ? "+" : ""}${value.toPrecision(2)}`.replace("-", "−");
     const pitch = find("#pitch");
+    const shown = find("#shown");
     let layer = map.layers[0];
     let values = null;
     let asked = 0;
@@ -37,6 +41,7 @@
     function show(channel) {
       const marker = map.markers[channel];
       if (!marker || marker.locked) return;
+      if (layer === explained) chooseShown("proteins");
       // Other tissues are compared at the pitch that all of them have.
       tissueboard.marker = { channel, name: marker.name, prediction: map.layers[0].prediction };
       root.dataset.marker = marker.name;
@@ -48,9 +53,28 @@
       document.dispatchEvent(new CustomEvent("tissueboard:marker"));
     }
 
+    function showContribution() {
+      find("[data-bar-name]").textContent = explained.name;
+      find("[data-bar-low]").textContent = signed(explained.low);
+      find("[data-bar-high]").textContent = signed(explained.high);
+      viewer.overlay(explained, 0);
+      loadValues(0);
+    }
+
+    // One overlay at a time: a virtual protein, or the contributions to the risk.
+    function chooseShown(what) {
+      const risk = what === "risk";
+      if (shown) shown.value = what;
+      root.dataset.shown = what;
+      layer = risk ? explained : map.layers[pitch ? pitch.value : 0];
+      root.querySelectorAll("[data-bar]").forEach((bar) => bar.toggleAttribute("hidden", (bar.dataset.bar === "risk") !== risk));
+      if (risk) showContribution();
+    }
+
     async function loadValues(channel) {
       const mine = ++asked;
       values = null;
+      delete root.dataset.values;
       readOut.textContent = "Point at the tissue to read a value.";
       try {
         const answer = await fetch(layer.values.replace("{channel}", channel), { headers: { accept: "application/json" } });
@@ -59,6 +83,7 @@
         if (answer.ok) {
           values = body;
           values.far = new Set(body.far);
+          root.dataset.values = values.name;
         } else readOut.textContent = body.sentence;
       } catch {
         if (mine === asked) readOut.textContent = "The values under the pointer could not be loaded.";
@@ -73,7 +98,9 @@
       const inside = row >= 0 && col >= 0 && row < values.rows && col < values.cols;
       const value = inside ? values.values[row * values.cols + col] : null;
       const far = inside && values.far.has(row * values.cols + col);
-      readOut.textContent = value === null ? "No tissue here." : `${values.name} ${number(value)}${interval(value, far)}`;
+      if (value === null) readOut.textContent = "No tissue here.";
+      else if (layer === explained) readOut.textContent = `${values.name} ${signed(value)}`;
+      else readOut.textContent = `${values.name} ${number(value)}${interval(value, far)}`;
     }
 
     // What may be said of a value beside the value: its interval, or why it has none.
@@ -88,7 +115,7 @@
     }
 
     function choosePitch() {
-      layer = map.layers[pitch.value];
+      chooseShown("proteins");
       document.querySelector("[data-pitch]").textContent = layer.pitch;
       if (tissueboard.marker) show(tissueboard.marker.channel);
     }
@@ -121,6 +148,11 @@
     range.addEventListener("change", apply);
     grey.addEventListener("change", apply);
     if (pitch) pitch.addEventListener("change", choosePitch);
+    if (shown)
+      shown.addEventListener("change", () => {
+        chooseShown(shown.value);
+        if (shown.value === "proteins" && tissueboard.marker) show(tissueboard.marker.channel);
+      });
     apply();
     find("[data-osd]").addEventListener("pointermove", read);
     find("[data-marker-box]").addEventListener("marker", (event) => show(event.detail.channel));

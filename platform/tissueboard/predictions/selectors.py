@@ -37,6 +37,11 @@ def dense_map_beside(user: Any, virtual_map: Prediction) -> Prediction | None:
     return found.first()
 
 
+def explanation_of(user: Any, slide: Any, version: ModelVersion) -> Prediction | None:
+    """The map of what a risk of this version comes from on a slide, or None."""
+    return predictions_of_slide(user, slide).filter(kind=Prediction.Kind.EXPLANATION, version=version).first()
+
+
 def get_prediction(user: Any, prediction_id: int) -> Prediction:
     """One output; NotVisible for a stranger."""
     found = (
