@@ -175,7 +175,11 @@ def _check_outcome(training: Training, cohort: Cohort, chosen: Chosen, ground: G
     if told:
         raise ConfigInvalid([("codex_encoder", f"codex_encoder is “{config.codex_encoder}”. {told}")])
     bags = None if training.name == "risk" or modality == "codex" else (chosen.encoder or version)
-    found = data.with_outcome(cohort, version, chosen.endpoint, maps=modality != "he", bags=bags)
+    found = data.with_outcome(cohort, version, chosen.endpoint, bags)
+    bare = found.left_out[data.NO_FEATURES]
+    if bare:
+        said = f"{counted(bare, 'patient')} with a map and {chosen.endpoint} have no features of {bags} on the same slide."
+        raise TrainingRefused("FEATURES_MISSING", said, "Make these features with a run over the cohort first.", where="encoder")
     markers = getattr(config, "markers", ())
     absent = [name for name in markers if name not in ground.markers] if training.name == "risk" else []
     if absent:

@@ -17,11 +17,13 @@ from tissueboard.predictions.models import Prediction
 from tissueboard.slides.models import Slide
 
 MAP, BAG = Prediction.Kind.VIRTUAL_MAP, Prediction.Kind.FEATURE_BAG
+NO_FEATURES = "without features of the same slide"
 
 
 @dataclass(frozen=True)
 class Measured:
-    """Measured proteins on ready slides. markers, tile_um: of the one panel; empty and None where there is none or several."""
+    """Measured proteins on ready slides, the latest assay of each. markers, tile_um: of the one panel; empty and None where there is none
+    or several. sites: site of each patient, by code."""
 
     patients: int
     slides: int
@@ -29,6 +31,7 @@ class Measured:
     tile_um: float | None
     panels: int
     keys: tuple[str, ...]
+    sites: dict[str, str]
 
     def tiles(self) -> int | None:
         """How many tiles carry labels, from the tables' footers; None where a table is not in the store."""
@@ -44,12 +47,14 @@ class Measured:
 
 def measured(cohorts: Sequence[Cohort]) -> Measured:
     """Assays of the cohorts that a HEX can be trained on."""
-    assays = Assay.objects.filter(sample__patient__cohort__in=cohorts, slide__state=Slide.State.READY).order_by("pk")
-    rows = list(assays.values_list("sample__patient__code", "slide_id", "panel__markers", "tile_um", "key"))
-    kinds = {(tuple(markers), tile_um) for _, _, markers, tile_um, _ in rows}
+    assays = Assay.objects.filter(sample__patient__cohort__in=cohorts, slide__state=Slide.State.READY).order_by("created_at", "pk")
+    columns = ("slide_id", "pk", "sample__patient__code", "slide__site", "panel__markers", "tile_um", "key")
+    latest = {row[0]: row[1:] for row in assays.values_list(*columns)}
+    rows = sorted(latest.values())
+    kinds = {(tuple(markers), tile_um) for *_, markers, tile_um, _ in rows}
     markers, tile_um = next(iter(kinds)) if len(kinds) == 1 else ((), None)
-    patients, slides = len({row[0] for row in rows}), len({row[1] for row in rows})
-    return Measured(patients, slides, markers, tile_um, len(kinds), tuple(row[4] for row in rows))
+    sites = {code: site for _, code, site, *_ in rows}
+    return Measured(len(sites), len(rows), markers, tile_um, len(kinds), tuple(row[-1] for row in rows), sites)
 
 
 def versions_with_maps(user: Any, cohorts: Sequence[Cohort]) -> list[tuple[ModelVersion, int]]:
@@ -89,17 +94,15 @@ class WithOutcome:
         return f" (left out: {told})" if told else ""
 
 
-def with_outcome(
-    cohort: Cohort, version: ModelVersion, endpoint: str, *, maps: bool = True, bags: ModelVersion | None = None
-) -> WithOutcome:
+def with_outcome(cohort: Cohort, version: ModelVersion, endpoint: str, bags: ModelVersion | None = None) -> WithOutcome:
     """Patients of the cohort with the endpoint, counted by what they have on their index slide.
 
-    maps: they need a virtual map of the version that never saw their proteins. bags: whose features of the same slide they need (None:
-    none). Three queries however large the cohort.
+    They need a virtual map of the version that never saw their proteins; bags: whose features of the same slide they need (None: none).
+    Three queries however large the cohort.
     """
     first = ("patient_id", "slide__sample__day", "slide__sample_id", "slide_id")
     made = Prediction.objects.filter(patient__cohort=cohort).order_by(*first)
-    index = {row[0]: row[1:] for row in made.filter(version=version, kind=MAP).distinct("patient_id").values_list(*_MAP)} if maps else {}
+    index = {row[0]: row[1:] for row in made.filter(version=version, kind=MAP).distinct("patient_id").values_list(*_MAP)}
     slides: dict[int, set[int]] = {}
     if bags is not None:
         for patient, slide in made.filter(version=bags, kind=BAG).values_list("patient_id", "slide_id"):
@@ -108,7 +111,7 @@ def with_outcome(
     rows = []
     outcomes = Endpoint.objects.filter(patient__cohort=cohort, name=endpoint)
     for patient, *outcome in outcomes.values_list("patient_id", "time_days", "event", "entry_days"):
-        reason = _reason(index.get(patient), slides.get(patient), maps=maps, bags=bags)
+        reason = _reason(index.get(patient), slides.get(patient, set()), bags)
         if reason:
             left_out[reason] += 1
         else:
@@ -123,16 +126,15 @@ def with_outcome(
 _MAP = ("patient_id", "slide_id", "in_sample")
 
 
-def _reason(found: tuple[int, bool] | None, slides: set[int] | None, *, maps: bool, bags: ModelVersion | None) -> str:
+def _reason(found: tuple[int, bool] | None, slides: set[int], bags: ModelVersion | None) -> str:
     """Why a patient with an outcome is left out; "" where she is not."""
-    if maps and found is None:
+    if found is None:
         return "without a virtual map"
-    if maps and found is not None and found[1]:
+    slide, in_sample = found
+    if in_sample:
         # A map by weights that saw her proteins would make her look better predicted than a new patient.
         return "whose map is in-sample"
-    if bags is not None and (not slides or (found is not None and found[0] not in slides)):
-        return f"without features of {bags}"
-    return ""
+    return NO_FEATURES if bags is not None and slide not in slides else ""
 
 
 def has_map(version: ModelVersion, cohorts: Sequence[Cohort]) -> bool:

@@ -4,7 +4,7 @@ import pytest
 from trainable_cohort import MARKERS, TILES, mapped, measured
 
 from ml import families
-from tissueboard.assays.models import Assay
+from tissueboard.assays.models import Assay, Panel
 from tissueboard.cohorts.models import Cohort, Membership
 from tissueboard.errors import NotVisible, RoleMissing, TissueboardError
 from tissueboard.jobs import registry
@@ -214,6 +214,15 @@ def test_assays_of_two_panels_or_sizes(refused, lung):
     assert refused("hex").code == "PANELS_DIFFER"
 
 
+def test_of_two_assays_of_a_slide_the_later_one_counts(people, lung):
+    measured(lung, 4)
+    other = Panel.objects.create(name="other", markers=["CD8", "CD3"])
+    for one in Assay.objects.filter(sample__patient__cohort=lung):
+        Assay.objects.create(sample=one.sample, slide=one.slide, panel=other, kind="imc", tile_um=56.0, key=one.key, sha256="1" * 64)
+    size = plan_training(people.contributor, "hex", cohorts=[lung], name="x", values={"markers": ["CD3"]}).size
+    assert (size.patients, size.tiles) == (4, 4 * TILES)
+
+
 # --- names
 
 
@@ -307,18 +316,18 @@ def test_a_risk_is_fitted_on_one_cohort(refused, lung, people, hex_version):
 
 def test_mica_takes_the_features_of_its_protein_model_or_of_an_encoder(mica, start, refused, lung, hex_version):
     encoder = version_of("encoder", "some encoder")
-    mapped(lung, hex_version, DAYS, EVENTS)
-    about = {"version": hex_version.pk, "endpoint": "OS"}
-    values = {"folds": 3}
+    mapped(lung, hex_version, DAYS, EVENTS, endpoint="PFI")
+    about, values = {"version": hex_version.pk, "endpoint": "PFI"}, {"folds": 3}
     assert "encoder" not in start("mica", values, **about).params
     error = refused("mica", values, encoder=encoder.pk, name="b", **about)
-    assert error.code == "TOO_FEW_PATIENTS" and "without features of encoder some encoder" in error.sentence
-    mapped(lung, hex_version, DAYS, EVENTS, endpoint="PFI", bags=(encoder,))
-    params = start("mica", values, encoder=encoder.pk, name="b", version=hex_version.pk, endpoint="PFI").params
+    assert (error.code, error.where) == ("FEATURES_MISSING", "encoder")
+    assert error.sentence == "6 patients with a map and PFI have no features of encoder some encoder on the same slide."
+    mapped(lung, hex_version, DAYS, EVENTS, endpoint="DSS", bags=(encoder,))
+    about["endpoint"] = "DSS"
+    params = start("mica", values, encoder=encoder.pk, name="b", **about).params
     assert params["encoder"] == encoder.pk and params["config"]["folds"] == 3
     # Without its own features the protein model alone has no H&E bag; virtual proteins alone need none.
-    about["endpoint"] = "PFI"
-    assert refused("mica", values, name="c", **about).code == "TOO_FEW_PATIENTS"
+    assert refused("mica", values, name="c", **about).code == "FEATURES_MISSING"
     assert start("mica", {**values, "modality": "codex"}, name="c", **about)
 
 
