@@ -15,6 +15,7 @@ from tissueboard.cohorts.models import Cohort
 from tissueboard.cohorts.selectors import cohorts_for, get_cohort
 from tissueboard.errors import NotVisible, TissueboardError
 from tissueboard.jobs.models import ACTIVE, WAITING
+from tissueboard.model_registry.selectors import versions_for
 from tissueboard.pipelines import training as service
 from tissueboard.pipelines import training_data as data
 from tissueboard.pipelines.errors import ConfigInvalid
@@ -104,7 +105,7 @@ def _form(request: HttpRequest, cohort: Cohort, training: Training) -> Form:
     try:
         given = {key: value if key == "endpoint" else whole_number(value, 0) for key, value in asked.items() if value}
         found = service.choose(request.user, training, given)
-        keep = {"version": default.version, "encoder": None, "endpoint": default.endpoint}
+        keep = {"version": default.version, "encoder": None, "endpoint": default.endpoint, "model": None, "start": None}
         chosen = Chosen(**{key: getattr(found, key) if key in asked else keep[key] for key in keep})
     except TissueboardError as error:
         refused = error
@@ -130,7 +131,7 @@ def _start(request: HttpRequest, form: Form) -> HttpResponse:
     if "markers" in values and set(values["markers"]) == set(form.ground.markers):
         del values["markers"]  # all of them: what the data decide
     choices: dict[str, Any] = {"endpoint": form.chosen.endpoint} if "endpoint" in training.chooses else {}
-    choices |= {key: version.pk for key in ("version", "encoder") if (version := getattr(form.chosen, key)) is not None}
+    choices |= {key: version.pk for key in service.FAMILY_OF if (version := getattr(form.chosen, key)) is not None}
     job = service.start_training(request.user, training.name, cohorts=form.cohorts, name=form.name, values=values, choices=choices)
     messages.success(request, f"The training of {form.name} is asked for. It goes on by itself; this page follows it.")
     return redirect("job", job_id=job.pk)
@@ -181,10 +182,16 @@ def _form_context(request: HttpRequest, cohort: Cohort, form: Form) -> dict[str,
         "max_name": service.MAX_NAME,
         "versions": [(one, counted(n, "patient")) for one, n in versions],
         "encoders": [(one, counted(n, "patient")) for one, n in encoders],
+        "models": _protein_models(user) if {"model", "start"} & set(takes) else [],
         "endpoints": data.endpoints_of(cohort) if "endpoint" in takes else [],
         "others": list(others),
         **_size(form, schema),
     }
+
+
+def _protein_models(user: Any) -> list[Any]:
+    """HEX versions that the user may see, newest first."""
+    return list(versions_for(user).filter(family="hex").order_by("-created_at", "-pk"))
 
 
 def _parted(training: Training, fields: list[Setting]) -> tuple[list[Setting], list[Setting]]:

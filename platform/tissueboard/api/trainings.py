@@ -71,6 +71,8 @@ class TrainingRequest(serializers.Serializer[Any]):
     name = serializers.CharField(max_length=training.MAX_NAME, help_text="Of the version that comes of it.")
     config = JsonObject(required=False, default=dict, help_text="Settings; what is left out takes its default.")
     version = IdField(required=False, help_text="A HEX version: whose maps are used.")
+    model = IdField(required=False, help_text="A HEX version: the one that is measured.")
+    start = IdField(required=False, help_text="A HEX version to fine-tune from; left out: from the start.")
     encoder = IdField(required=False, help_text="A version of the family encoder whose features are used; left out: the HEX version's own.")
     endpoint = serializers.CharField(max_length=16, required=False, help_text="E.g. OS.")
 
@@ -131,7 +133,7 @@ class TrainingList(ListAddress):
     def post(self, request: Request) -> Response:
         body = self.read_body(TrainingRequest)
         cohorts: list[Cohort] = [cohort_named(request.user, name) for name in body["cohorts"]]
-        choices = {key: body[key] for key in ("version", "encoder", "endpoint") if key in body}
+        choices = {key: body[key] for key in ("version", "encoder", "endpoint", "model", "start") if key in body}
         planned = training.plan_training(
             request.user, body["what"], cohorts=cohorts, name=body["name"], values=body["config"], choices=choices
         )

@@ -27,7 +27,7 @@ from .training_config import validated
 from .training_kinds import TRAININGS, Training, training_named, trainings
 
 MAX_NAME = 80
-FAMILY_OF = {"version": "hex", "encoder": "encoder"}
+FAMILY_OF = {"version": "hex", "encoder": "encoder", "model": "hex", "start": "hex"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +79,7 @@ def start_training(
     """Asks for the training of a version named `name`; asking twice for the same finds the first. Needs contributor in every cohort.
 
     what: a name in training_kinds. values: settings of the family's config, checked by it; what is left out takes its default.
-    choices: {"version": id, "encoder": id, "endpoint": name}, as far as the training takes them.
+    choices: {"version": id, "encoder": id, "endpoint": name, "model": id, "start": id}, as far as the training takes them.
     Errors: NotVisible, RoleMissing, UnknownTraining, CONFIG_INVALID (every setting that does not fit), NAME_TAKEN, VERSION_UNKNOWN,
     ENDPOINT_UNKNOWN, NO_MAP, FEATURES_MISSING, PANELS_DIFFER, MARKERS_LOCKED, TOO_FEW_PATIENTS, TOO_FEW_EVENTS, TOO_FEW_EVENT_TIMES, BAD_REQUEST.
     """
@@ -108,10 +108,10 @@ def choose(user: Any, training: Training, choices: Mapping[str, Any]) -> Chosen:
         takes = f"It takes {', '.join(training.chooses)}." if training.chooses else "Leave it out."
         raise TissueboardError(Code.BAD_REQUEST, f"The training {training.name} takes no {extra}.", takes, where=extra)
     found: dict[str, ModelVersion] = {}
-    for key in ("version", "encoder"):
+    for key in FAMILY_OF:
         if key in given:
             found[key] = _version(user, key, given[key])
-    return Chosen(found.get("version"), found.get("encoder"), str(given.get("endpoint", "")))
+    return Chosen(**found, endpoint=str(given.get("endpoint", "")))
 
 
 def _version(user: Any, key: str, value: Any) -> ModelVersion:
@@ -149,8 +149,12 @@ def _params(training: Training, cohorts: Sequence[Cohort], chosen: Chosen, name:
     params: dict[str, Any] = {"cohorts": [c.pk for c in cohorts]} if training.several else {"cohort": cohorts[0].pk}
     if chosen.version is not None:
         params["version"] = chosen.version.pk
-    if chosen.encoder is not None:
-        params["encoder"] = chosen.encoder.pk
+    if chosen.model is not None:
+        params["version"] = chosen.model.pk
+    for key in ("encoder", "start"):
+        version = getattr(chosen, key)
+        if version is not None:
+            params[key] = version.pk
     if "endpoint" in training.chooses:
         params["endpoint"] = chosen.endpoint
     return {**params, "name": name, "config": config}
@@ -208,7 +212,7 @@ def default_choice(user: Any, training: Training, cohorts: Sequence[Cohort]) -> 
         version = next((one for one, n in versions if n), versions[0][0] if versions else None)
     if "endpoint" in training.chooses:
         endpoint = next((name for name, _, _ in data.endpoints_of(cohorts[0])), "")
-    return Chosen(version, None, endpoint)
+    return Chosen(version, endpoint=endpoint)
 
 
 def trained_here(user: Any, cohort: Cohort) -> list[ModelVersion]:

@@ -9,6 +9,7 @@ from typing import Any
 from tissueboard.cohorts.models import Cohort
 from tissueboard.errors import TissueboardError
 from tissueboard.model_registry.models import ModelVersion
+from tissueboard.predictions.hex_evaluate import LEAST_PATIENTS as LEAST_MEASURED
 from tissueboard.predictions.hex_fit import LEAST_PATIENTS
 from tissueboard.predictions.maps import card
 from tissueboard.predictions.risk_jobs import RISK_MARKERS
@@ -28,6 +29,8 @@ class Chosen:
     version: ModelVersion | None = None
     encoder: ModelVersion | None = None
     endpoint: str = ""
+    model: ModelVersion | None = None
+    start: ModelVersion | None = None
 
 
 @dataclass(frozen=True)
@@ -45,13 +48,13 @@ class Ground:
 
 def ground_of(training: Training, cohorts: Sequence[Cohort], chosen: Chosen) -> Ground:
     """What the cohorts have for a training, with the refusal where it is not enough whatever the settings are."""
-    return {"hex": _hex, "niche": _niche, "risk": _risk, "mica": _mica}[training.name](cohorts, chosen)
+    return {"hex": _hex, "measure": _measure, "niche": _niche, "risk": _risk, "mica": _mica}[training.name](cohorts, chosen)
 
 
 def check_settings(training: Training, cohorts: Sequence[Cohort], chosen: Chosen, ground: Ground, config: Any, user: Any) -> None:
     """Refuses settings that do not fit the cohort's data. ConfigInvalid or TrainingRefused."""
     if training.name == "hex":
-        _check_hex(ground, config, user)
+        _check_hex(ground, config, user, chosen.start)
     elif training.name in ("risk", "mica"):
         _check_outcome(training, cohorts[0], chosen, ground, config, user)
 
@@ -70,6 +73,21 @@ def _hex(cohorts: Sequence[Cohort], chosen: Chosen) -> Ground:
         words += f", {counted(len(found.markers), 'marker')}"
     decided = {"markers": found.markers, "tile_um": found.tile_um} if refusal is None else None
     return Ground(words, found.patients, refusal, found.markers, decided, tiles=found.tiles)
+
+
+def _measure(cohorts: Sequence[Cohort], chosen: Chosen) -> Ground:
+    found = data.measured(cohorts)
+    words = f"{counted(found.patients, 'patient')} with measured proteins on a ready slide"
+    refusal = None
+    if chosen.model is None:
+        refusal = TrainingRefused("VERSION_UNKNOWN", "No protein model is named.", "Choose the one to measure.", where="model")
+    elif found.patients < LEAST_MEASURED:
+        said = f"{counted(found.patients, 'patient')} with measured proteins on a ready slide; this takes {LEAST_MEASURED}."
+        refusal = TrainingRefused("TOO_FEW_PATIENTS", said, "Import more slides with measured proteins.", where="cohorts")
+    elif not set(found.markers) & set(chosen.model.panel):
+        said = f"None of the {len(found.markers)} measured markers is predicted by {chosen.model}."
+        refusal = TrainingRefused("PANELS_DIFFER", said, "Choose a model of this panel.", where="model")
+    return Ground(words, found.patients, refusal, tiles=found.tiles)
 
 
 def _niche(cohorts: Sequence[Cohort], chosen: Chosen) -> Ground:
@@ -114,8 +132,10 @@ def _outcome_ground(cohorts: Sequence[Cohort], chosen: Chosen) -> Ground:
     return Ground(words + found.why_fewer, found.patients, events=found.events)
 
 
-def _check_hex(ground: Ground, config: Any, user: Any) -> None:
+def _check_hex(ground: Ground, config: Any, user: Any, start: ModelVersion | None = None) -> None:
     wrong = []
+    if start is not None and start.config.get("encoder") != config.encoder:
+        wrong.append(("encoder", f"encoder is “{config.encoder}”; {start}, from which to start, has {start.config.get('encoder')}."))
     absent = [name for name in config.markers if name not in ground.markers]
     if absent:
         said = f"markers holds {', '.join(absent[:5])}, which was not measured here; it takes some of {', '.join(ground.markers)}."

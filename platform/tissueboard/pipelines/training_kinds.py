@@ -17,7 +17,8 @@ class Training:
 
     family, task: in ml.families; the settings are that task's config. kind: the job kind that does it. needs: in plain words.
     several: it takes more than one cohort. chooses: what a person names beside the settings, of "version" (of the family hex, whose maps
-    are used), "encoder" (optional) and "endpoint". decided: settings that the data decide. usual: settings that most people look at.
+    are used), "encoder" (optional), "endpoint", "model" (a HEX version to measure) and "start" (one to fine-tune from; optional). decided:
+    settings that the data decide. usual: settings that most people look at.
     """
 
     name: str
@@ -43,8 +44,20 @@ TRAININGS: dict[str, Training] = {
             "At least four patients with measured proteins on a ready H&E slide, all of one panel.",
             *("hex", "fit", "predictions.fit_hex"),
             several=True,
+            chooses=("start",),
             decided=("tile_um",),
             usual=("encoder", "epochs", "folds", "loss", "fds", "max_seconds", "markers"),
+        ),
+        Training(
+            "measure",
+            "How well a protein model does here (HEX)",
+            "Holds a protein model, released or trained elsewhere, against measured proteins of patients whom it never saw. "
+            "The result is a version with a card of its own; markers of released weights can be chosen on case pages only after that.",
+            "At least two patients with measured proteins whom no fold of the model saw.",
+            *("hex", "evaluate", "predictions.evaluate_hex"),
+            several=True,
+            chooses=("model",),
+            usual=("label_scaling", "draws", "alpha"),
         ),
         Training(
             "niche",

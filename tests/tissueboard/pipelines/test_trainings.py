@@ -83,7 +83,9 @@ def fits(refused, **values):
 
 def test_every_declared_training_names_a_family_and_what_it_chooses():
     for one in TRAININGS.values():
-        assert set(one.chooses) <= {"version", "encoder", "endpoint"} and one.needs.endswith(".") and one.words.endswith(".")
+        assert (
+            set(one.chooses) <= {"version", "encoder", "endpoint", "model", "start"} and one.needs.endswith(".") and one.words.endswith(".")
+        )
     for one in trainings():
         assert set(one.decided) | set(one.usual) <= set(config_class(one).model_fields)
         assert not set(one.decided) & set(schema_of(one)["properties"])
@@ -411,3 +413,27 @@ def test_what_was_trained_here_is_listed_also_where_it_stands_on_no_cohort(peopl
 def test_what_a_setting_takes_in_words(setting, words):
     schema = config_class(training_named("hex")).model_json_schema()
     assert allowed(property_at(schema, setting), schema) == words
+
+
+# --- a protein model measured here, or tuned
+
+
+def test_a_protein_model_is_measured_on_what_the_cohort_has(refused, start, lung, people, hex_version):
+    assert refused("measure").code == "VERSION_UNKNOWN"
+    hex_version.panel = [*MARKERS]
+    hex_version.save()
+    assert refused("measure", model=hex_version.pk).code == "TOO_FEW_PATIENTS"
+    measured(lung, 3)
+    job = start("measure", {"draws": 200}, model=hex_version.pk)
+    assert job.kind == "predictions.evaluate_hex" and job.params["version"] == hex_version.pk and job.params["config"]["draws"] == 200
+    other = version_of("hex", "other panel", panel=["nothing here"])
+    assert refused("measure", name="b", model=other.pk).code == "PANELS_DIFFER"
+
+
+def test_fine_tuning_names_its_start_and_takes_the_same_encoder(refused, start, lung, people):
+    measured(lung, 6)
+    older = version_of("hex", "older", config={"encoder": "compact-resnet-48"})
+    assert start("hex", start=older.pk).params["start"] == older.pk
+    elsewhere = version_of("hex", "on another encoder", config={"encoder": "he-descriptors"})
+    error = refused("hex", name="b", start=elsewhere.pk)
+    assert "encoder" in dict(error.fields) and "he-descriptors" in dict(error.fields)["encoder"]
