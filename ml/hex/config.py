@@ -172,6 +172,9 @@ class HexPredictConfig(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     batch: int = _f(256, "tiles", "released code: 128", "Tiles per forward pass.", ge=1)
+    precision: Literal["as fitted", "fp32", "fp16", "bf16"] = _f(
+        "as fitted", "", "released code: fp16", "Arithmetic on a GPU; a CPU computes in fp32."
+    )
     views: Literal[1, 4] = _f(1, "", "released code: 1", "Predictions averaged over this many mirrored views of the tile.")
     stride_um: float | None = _f(
         None, "um", "paper: 3.5 (14 px of 0.25 um/px)", "Distance of neighbouring tiles of a map; None: side by side.", gt=0

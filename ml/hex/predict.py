@@ -62,6 +62,8 @@ def infer(
         if wanted is not None and not 0 <= wanted < len(weights.folds):
             raise HexDataError("no_such_fold", f"There is no fold {wanted}; there are {len(weights.folds)} folds, counted from 0.")
     config = config or HexPredictConfig()
+    if config.precision == "as fitted":
+        config = config.model_copy(update={"precision": weights.config.precision})
     pixels = resize(np.asarray(images), weights.config.input_px)
     used = list(range(len(weights.folds))) if fold is None else [fold]
     vectors, predictions = _run_folds(weights, pixels, config, sorted({*used, features_fold}))
@@ -102,9 +104,10 @@ def run_model(model: HexModel, pixels: NDArray[np.uint8], config: HexPredictConf
     features, values = [], []
     for tiles in _blocks(model, pixels, config.batch):
         views = [tiles] if config.views == 1 else [tiles, tiles.flip(2), tiles.flip(3), tiles.flip(2, 3)]
-        vectors = [model.embed(v) for v in views]
-        values.append(torch.stack([model.head(v)[0] for v in vectors]).mean(0).float().cpu())
-        features.append(vectors[0].float().cpu())
+        with _arithmetic(tiles, config):
+            vectors = [model.embed(v).float() for v in views]
+        values.append(torch.stack([model.head(v)[0] for v in vectors]).mean(0).cpu())
+        features.append(vectors[0].cpu())
     return torch.cat(features).numpy(), torch.cat(values).numpy()
 
 
@@ -112,7 +115,17 @@ def run_model(model: HexModel, pixels: NDArray[np.uint8], config: HexPredictConf
 def embed_tiles(model: HexModel, pixels: NDArray[np.uint8], config: HexPredictConfig) -> NDArray[np.float32]:
     """The encoder's vectors (n, d) float32 of tiles (n, S, S, 3) uint8 that have its size."""
     model.eval()
-    return torch.cat([model.embed(tiles).float().cpu() for tiles in _blocks(model, pixels, config.batch)]).numpy()
+    found = []
+    for tiles in _blocks(model, pixels, config.batch):
+        with _arithmetic(tiles, config):
+            found.append(model.embed(tiles).float().cpu())
+    return torch.cat(found).numpy()
+
+
+def _arithmetic(tiles: Tensor, config: HexPredictConfig) -> torch.autocast:
+    """Half precision of the encoder where the tiles are on a GPU and the config asks for it; the head stays in fp32."""
+    dtype = {"fp16": torch.float16, "bf16": torch.bfloat16}.get(config.precision)
+    return torch.autocast(tiles.device.type, dtype=dtype, enabled=dtype is not None and tiles.device.type == "cuda")
 
 
 def _blocks(model: HexModel, pixels: NDArray[np.uint8], batch: int) -> Iterator[Tensor]:
