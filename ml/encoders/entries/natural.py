@@ -66,8 +66,8 @@ ENTRIES = (
         timm_name="vit_small_patch14_reg4_dinov2",
         repo="timm/vit_small_patch14_reg4_dinov2.lvd142m",
         citation="Oquab et al., TMLR 2024; Darcet et al., ICLR 2024",
-        note="Released at 518 px; its position embedding is resampled to 224 px (antialiased), as timm and the DINOv2 hub do. MICA's encoder of "
-        "whole-slide marker maps, where a tile is the slide.",
+        note="Released at 518 px; its position embedding is resampled to 224 px (antialiased), as timm and the DINOv2 hub do. "
+        "MICA's encoder of whole-slide marker maps, where a tile is the slide.",
     ),
     replace(
         _DINOV2_S14,

@@ -81,7 +81,8 @@ def start_training(
     what: a name in training_kinds. values: settings of the family's config, checked by it; what is left out takes its default.
     choices: {"version": id, "encoder": id, "endpoint": name, "model": id, "start": id}, as far as the training takes them.
     Errors: NotVisible, RoleMissing, UnknownTraining, CONFIG_INVALID (every setting that does not fit), NAME_TAKEN, VERSION_UNKNOWN,
-    ENDPOINT_UNKNOWN, NO_MAP, FEATURES_MISSING, PANELS_DIFFER, MARKERS_LOCKED, TOO_FEW_PATIENTS, TOO_FEW_EVENTS, TOO_FEW_EVENT_TIMES, BAD_REQUEST.
+    ENDPOINT_UNKNOWN, NO_MAP, FEATURES_MISSING, PANELS_DIFFER, MARKERS_LOCKED, TOO_FEW_PATIENTS, TOO_FEW_EVENTS, TOO_FEW_EVENT_TIMES,
+    BAD_REQUEST.
     """
     return begin(user, plan_training(user, what, cohorts=cohorts, name=name, values=values, choices=choices))
 

@@ -44,7 +44,8 @@ def test_the_encoders_that_a_board_asks_for_are_there():
     asked = """
         uni uni2-h conch conch-v1.5 virchow virchow2 phikon phikon-v2 prov-gigapath h-optimus-0 h-optimus-1 h0-mini musk midnight-12k
         keep hibou-b hibou-l lunit-s16-dino lunit-s8-dino lunit-resnet50-bt lunit-resnet50-swav ctranspath
-        kaiko-s16 kaiko-s8 kaiko-b16 kaiko-b8 kaiko-l14 resnet50 vit-s16-imagenet dinov2-s14 dinov2-s14-reg dinov2-b14 dinov2-l14 he-descriptors
+        kaiko-s16 kaiko-s8 kaiko-b16 kaiko-b8 kaiko-l14 resnet50 vit-s16-imagenet dinov2-s14 dinov2-s14-reg dinov2-b14 dinov2-l14
+        he-descriptors
     """
     assert set(asked.split()) <= set(CATALOGUE)
 
