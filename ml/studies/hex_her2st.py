@@ -51,7 +51,7 @@ LOSSES: dict[str, dict[str, Any]] = {
     "head, ALF + FDS": {"loss": "adaptive", "fds": True},
 }
 SIMPLE = ("ridge, same features", "nuclear density")
-WITHIN = ("coordinates", "section mean")
+WITHIN = ("ridge within the section", "coordinates", "section mean")
 
 
 @dataclass(frozen=True)
@@ -172,9 +172,18 @@ def _head(data: Path, fit: Fit, config: HexFitConfig, size: Size) -> dict[str, A
 
 
 def _within(data: Path, section: str, which: str, size: Size) -> dict[str, Any]:
+    """What reads the section's own expression: ridge fitted on other blocks of it, nearest spots of other blocks, its mean."""
     spots = _group(data, (section,), None, size.genes)[0]
     truth = np.asarray(spots.truth, np.float64)
-    answer = np.tile(truth.mean(axis=0), (len(truth), 1)) if which == "section mean" else from_other_blocks(spots.grid, truth, spots.blocks)
+    if which == "section mean":
+        answer = np.tile(truth.mean(axis=0), (len(truth), 1))
+    elif which == "coordinates":
+        answer = from_other_blocks(spots.grid, truth, spots.blocks)
+    else:
+        answer = np.empty(truth.shape)
+        for block in np.unique(spots.blocks):
+            mine = spots.blocks == block
+            answer[mine] = group_ridge(spots.features[~mine], truth[~mine], spots.blocks[~mine]).predict(spots.features[mine])
     return {"sections": {spots.name: _figures(answer, spots, size)}}
 
 

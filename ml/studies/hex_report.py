@@ -20,6 +20,12 @@ DRAWS = 1000
 TASKS = (("C2", "C3"), ("C2", "C4"), ("C", "A1"), ("C shrunk", "A1"))
 NAMES = {("C2", "C3"): "C2 → C3", ("C2", "C4"): "C2 → C4", ("C", "A1"): "C → A1", ("C shrunk", "A1"): "C shrunk → A1"}
 RIDGE = "ridge, same features"
+# What the rows that read the section's own expression know of it.
+OWN = {
+    "ridge within the section": " (same features, fitted on its other blocks)",
+    "coordinates": " (nearest spots of its other blocks)",
+    "section mean": " (constant: r = 0 by definition)",
+}
 
 HEAD = """# HEX: what it tells, measured
 
@@ -51,8 +57,8 @@ def _her2st(cells: Sequence[Cell]) -> list[str]:
     text = f"""## her2st: 785 genes at spots of real sections
 
 Spots of 100 um with a tile of 112 um (fixed H&E descriptors, 32 values, nothing trained), expression log(1 + counts per 10,000),
-spots with under {LEAST_COUNTS} counts left out: {told} spots. The head (256, 128, 785) was trained on all spots of the fitting sections
-for {config.epochs:g} epochs (the paper: 120), batch {config.batch}, AdamW, cosine from {config.lr:g}; FDS acts for the same share of the
+spots with under {LEAST_COUNTS} counts left out, which leaves {told}. The head (256, 128, 785) was trained on all spots of the fitting
+sections for {config.epochs:g} epochs (the paper: 120), batch {config.batch}, AdamW, cosine from {config.lr:g}; FDS acts for the same share of the
 epochs as released. Nothing was tuned on these sections. C2 → C3 and C2 → C4: **sections of one patient**; what holds there may hold for her
 alone. C → A1: fitted on C2, C3 and C4, predicted on another patient, of whom there is only a picture of 2,000 px (3.2 um per px): **a
 stress test, one section**. "Shrunk": the pictures of C were brought to that resolution first. FDS was not run on C at its own resolution,
@@ -67,7 +73,7 @@ Median over genes of Pearson's r within the section (a gene that does not vary i
         shares.append([variant, *("not run" if f is None else f"{100 * f[2]:.0f}%" for f in found)])
     for variant in hex_her2st.WITHIN:
         found = [_task(mine, "itself", variant, section) for _, section in TASKS]
-        label = variant + (" (of other blocks of the same section)" if variant == "coordinates" else " (constant, r = 0 by definition)")
+        label = f"{variant}{OWN[variant]}"
         rows.append([label, *("not run" if f is None else interval(f[0], f[1]) for f in found)])
         shares.append([label, *("not run" if f is None else f"{100 * f[2]:.0f}%" for f in found)])
     heads = [NAMES[t] for t in TASKS]
@@ -75,9 +81,11 @@ Median over genes of Pearson's r within the section (a gene that does not vary i
         text,
         table(["median r", *heads], rows),
         table(["genes with r > 0.3", *heads], shares),
-        "Coordinates: the mean measured expression of the six nearest spots of other blocks of the section itself. That cannot be carried "
-        "to another section and competes with nothing; it shows what smoothness in space is worth at the distance of a block.",
+        "The last three rows read the measured expression of the very section, so they cannot be carried to another one and compete with\n"
+        "nothing. Ridge within the section shows how much of the expression these features tell at all; coordinates, the mean of the six\n"
+        "nearest spots of other blocks, what smoothness in space is worth at the distance of a block.",
         _against_ridge(mine),
+        _losses(mine),
     ]
 
 
@@ -104,12 +112,35 @@ def _against_ridge(cells: Sequence[Cell]) -> str:
             above, below, other = above + (low > 0), below + (high < 0), other + (low <= 0 <= high)
             lines.append(f"- {NAMES[fit, section]}: {verdict(variant, 'ridge', difference, draws, 'median r')}")
     total = above + below + other
-    told = f"Of {total} heads and tasks, {above} are above ridge on the same features, {below} below, and {other} cannot be told apart"
+    told = f"Against ridge on the same features, {total} heads and tasks: {above} above it, {below} below it, {other} not to be told apart"
     if above == 0:
         told = f"**Ridge wins or draws everywhere.** {told}"
     elif below > above:
         told = f"**Ridge wins more often than it loses.** {told}"
-    return "\n".join([f"{told} (differences on the same draws of blocks, not adjusted for their number):", "", *lines])
+    return "\n".join([f"{told} (paired draws of blocks, not adjusted for their number). {_highest(cells)}", "", *lines])
+
+
+def _highest(cells: Sequence[Cell]) -> str:
+    """Which row that can be carried to another section has the highest median r, per task."""
+    told = []
+    for fit, section in TASKS:
+        found = {v: f[0] for v in (*hex_her2st.LOSSES, *hex_her2st.SIMPLE) if (f := _task(cells, fit, v, section)) is not None}
+        if found:
+            best = max(found, key=lambda v: found[v])
+            told.append(f"{NAMES[fit, section]} {best} ({found[best]:.3f})")
+    return f"Highest median r: {'; '.join(told)}."
+
+
+def _losses(cells: Sequence[Cell]) -> str:
+    lines = []
+    for fit, section in TASKS:
+        plain = _task(cells, fit, "head, MSE", section)
+        for variant in hex_her2st.LOSSES:
+            mine = _task(cells, fit, variant, section)
+            if plain is not None and mine is not None and variant != "head, MSE":
+                told = verdict(variant, "head, MSE", mine[0] - plain[0], mine[1] - plain[1], "median r")
+                lines.append(f"- {NAMES[fit, section]}: {told}")
+    return "\n".join(["What FDS and ALF add to the head:", "", *lines])
 
 
 # --- three worlds
