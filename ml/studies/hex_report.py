@@ -58,11 +58,11 @@ def _her2st(cells: Sequence[Cell]) -> list[str]:
 
 Spots of 100 um with a tile of 112 um (fixed H&E descriptors, 32 values, nothing trained), expression log(1 + counts per 10,000),
 spots with under {LEAST_COUNTS} counts left out, which leaves {told}. The head (256, 128, 785) was trained on all spots of the fitting
-sections for {config.epochs:g} epochs (the paper: 120), batch {config.batch}, AdamW, cosine from {config.lr:g}; FDS acts for the same share of the
-epochs as released. Nothing was tuned on these sections. C2 → C3 and C2 → C4: **sections of one patient**; what holds there may hold for her
-alone. C → A1: fitted on C2, C3 and C4, predicted on another patient, of whom there is only a picture of 2,000 px (3.2 um per px): **a
-stress test, one section**. "Shrunk": the pictures of C were brought to that resolution first. FDS was not run on C at its own resolution,
-and the fits on C have one seed (C2: two, averaged).
+sections for {config.epochs:g} epochs (the paper: 120), batch {config.batch}, AdamW, cosine from {config.lr:g}; FDS acts for the same
+share of the epochs as released. Nothing was tuned on these sections. C2 → C3 and C2 → C4: **sections of one patient**; what holds there may
+hold for her alone. C → A1: fitted on C2, C3 and C4, predicted on another patient, of whom there is only a picture of 2,000 px (3.2 um per
+px): **a stress test, one section**. "Shrunk": the pictures of C were brought to that resolution first. FDS was not run on C at its own
+resolution, and the fits on C have one seed (C2: two, averaged).
 
 Median over genes of Pearson's r within the section (a gene that does not vary in it is left out), with a 95% bootstrap over blocks of
 4 x 4 spots, and the share of genes with r > 0.3. The bootstrap redraws places in the section: it is no interval over patients."""
