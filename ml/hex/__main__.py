@@ -141,6 +141,7 @@ def _map(given: argparse.Namespace) -> None:
     from ml.slides.grid import tile_grid
     from ml.slides.map_files import write_map
     from ml.slides.reader import open_slide
+    from ml.slides.resample import TORCH
     from ml.slides.tissue import tissue_mask
 
     weights = load(given.model, given.encoder_weights, "cuda" if torch.cuda.is_available() else "cpu")
@@ -152,7 +153,9 @@ def _map(given: argparse.Namespace) -> None:
             grid = tile_grid(tissue_mask(slide), slide, side, given.stride_um or side)
             if not len(grid):
                 raise HexDataError("no_tiles", f"The slide {path.name} has no tile with enough tissue.", "Look at the slide.", path.name)
-            found = infer(weights, slide.tile_array(grid, weights.config.input_px))
+            # as the released pictures: the slide's own pixels where there are enough of them, made smaller once
+            px = max(weights.config.input_px, min(224, int(grid.tile_px0)))
+            found = infer(weights, slide.tile_array(grid, px, TORCH))
             virtual = to_map(found.values, grid, weights.markers, found.out_of_range, metrics.get("effective_resolution_um"))
             write_map(given.out / f"{path.stem}.ome.zarr", virtual, mpp=grid.mpp)
             if given.as_released:

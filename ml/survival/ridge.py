@@ -98,6 +98,10 @@ def horizon_hazard(sample: SurvivalSample, z: Floats, beta: Floats, horizon: flo
     return float((terms.hazard[before] * np.exp(-terms.shift)).sum())
 
 
+# Of a bootstrap draw, in units of the whole sample's standard deviation.
+LEAST_SPREAD = 0.01
+
+
 def fit_ridge(sample: SurvivalSample, x: Floats, penalizer: float, horizon: float, bootstrap: int, seed: int) -> RidgeFit:
     """Fit on all rows and refit on `bootstrap` draws of patients. x: (n, p). Data errors raise SurvivalDataError."""
     mean, scale = standardise(x)
@@ -109,6 +113,8 @@ def fit_ridge(sample: SurvivalSample, x: Floats, penalizer: float, horizon: floa
         rows = _draw(rng, sample.event)
         part = take(sample, rows)
         centre, spread = standardise(z[rows])
+        # A draw in which a summary hardly varies says nothing of it; dividing by that spread would make its coefficient boundless.
+        spread = np.where(spread < LEAST_SPREAD, 1.0, spread)
         drawn = (z[rows] - centre) / spread
         own = solve(part, drawn, penalizer)
         coefficients[b] = own / spread

@@ -10,7 +10,7 @@ from tissueboard.model_registry.services import choose_fold
 from tissueboard.slides.tiling import grid_of, open_working
 from tissueboard.store import checksum, store
 
-from .hex_weights import load_hex
+from .hex_weights import load_hex, reading_px
 from .map_outputs import save_map
 from .models import Prediction
 from .publishing import publish_output
@@ -61,7 +61,7 @@ class TileInference:
         self.source = source
         self.weights = load_hex(source.version)
         self.choice = choose_fold(source.version, source.slide.sample.patient, len(self.weights.folds))
-        self.side = max(self.weights.config.input_px, 112)
+        self.side = reading_px(self.weights.config.input_px)
         self.skipped: dict[int, str] = {}
 
     def run(self, ctx: JobContext) -> tuple[dict[str, Any], TileGrid]:

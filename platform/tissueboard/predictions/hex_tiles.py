@@ -14,6 +14,8 @@ from tissueboard.slides.models import Slide
 from tissueboard.slides.tiling import open_working
 from tissueboard.store import store
 
+from .hex_weights import reading_px
+
 
 class MeasuredTiles:
     """All ready slides with measured proteins in the cohorts; of a slide that was measured twice, the later one.
@@ -50,19 +52,22 @@ class MeasuredTiles:
         self.assays = [a for a in self.assays if a.sample.patient.code in patients]
 
     def read(self, input_px: int) -> None:
-        """Reads all tiles at input_px into a file of the job's folder, so that memory stays flat and an attempt that was stopped after it
-        need not read again. Errors: those of `open_working`."""
+        """Reads all tiles for an encoder of this input (at `reading_px`, as maps are made) into a file of the job's folder, so that memory
+        stays flat and an attempt that was stopped after it need not read again. Errors: those of `open_working`."""
         import numpy as np
         import pandas as pd
 
+        from ml.slides.resample import TORCH
+
+        side = reading_px(input_px)
         tables = [pd.read_parquet(store.path(a.key)) for a in self.assays]
         counts = [len(table) for table in tables]
         self.labels = np.concatenate([table[self.markers].to_numpy("float32") for table in tables])
         self.patients = [a.sample.patient.code for a, n in zip(self.assays, counts) for _ in range(n)]
         self.slides = [str(a.slide_id) for a, n in zip(self.assays, counts) for _ in range(n)]
-        path, done = self._file(input_px)
+        path, done = self._file(side)
         fresh = not done.is_file()
-        shape = (sum(counts), input_px, input_px, 3)
+        shape = (sum(counts), side, side, 3)
         images = np.lib.format.open_memmap(path, "w+" if fresh else "r", np.uint8, shape) if fresh else np.load(path, mmap_mode="c")
         self.xy_um: list[Any] = []
         at = 0
@@ -72,7 +77,7 @@ class MeasuredTiles:
                 grid = self._grid(table, slide)
                 self.xy_um.append(grid.xy * slide.need_mpp())
                 if fresh:
-                    images[at : at + len(table)] = slide.tile_array(grid, input_px)
+                    images[at : at + len(table)] = slide.tile_array(grid, side, TORCH)
             at += len(table)
         if fresh:
             images.flush()
@@ -85,9 +90,9 @@ class MeasuredTiles:
 
         return TileGrid(table[["x", "y"]].to_numpy("int64"), self.tile_um / slide.need_mpp(), slide.need_mpp(), slide.size)
 
-    def _file(self, input_px: int) -> tuple[Path, Path]:
+    def _file(self, side: int) -> tuple[Path, Path]:
         """(the tiles, what says that they are all there); the name holds what they were read from."""
         from hashlib import sha256
 
-        mark = sha256(json.dumps([input_px, sorted(self.checksums.items()), [a.pk for a in self.assays]]).encode()).hexdigest()[:16]
+        mark = sha256(json.dumps([side, sorted(self.checksums.items()), [a.pk for a in self.assays]]).encode()).hexdigest()[:16]
         return self.ctx.workdir / f"tiles-{mark}.npy", self.ctx.workdir / f"tiles-{mark}.done"

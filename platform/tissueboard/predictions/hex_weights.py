@@ -12,6 +12,14 @@ from tissueboard.model_registry.services import weights_path
 from .refusing import model_refusals
 
 ENCODER = "encoder"
+# Tiles are read at this side at least, so that morphology has its detail; a smaller encoder gets them made smaller.
+LEAST_PX = 112
+
+
+def reading_px(input_px: int) -> int:
+    """Side in px at which tiles are read for an encoder of this input, when it is trained as when it is applied: the same road to the same
+    pixels, or every tile would look a little unlike the fitting ones."""
+    return max(input_px, LEAST_PX)
 
 
 def load_hex(version: ModelVersion) -> Any:

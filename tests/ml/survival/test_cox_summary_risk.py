@@ -197,3 +197,13 @@ def test_the_registry_finds_the_family():
     assert runner("cox_summary", "fit") is fit
     assert runner("cox_summary", "predict") is predict
     assert set(config_schema("cox_summary", "fit")["properties"]) >= {"penalizer", "markers", "folds", "horizon_days", "bootstrap", "seed"}
+
+
+def test_a_summary_that_hardly_varies_in_some_draws_gives_finite_intervals():
+    """Six patients, one of whom differs: many bootstrap draws hold only the five that are alike."""
+    outcomes = Outcomes(tuple("abcdef"), np.array([100.0, 200, 300, 400, 500, 600]), np.ones(6, bool), "OS")
+    values = [[1.0], [1.0 + 1e-12], [1.0], [1.0 - 1e-12], [1.0], [1.5]]
+    config = CoxSummaryConfig(folds=2, horizon_days=300, min_events=2, bootstrap=200)
+    model = fit(values, ["x"], outcomes, config)
+    assert all(np.isfinite([r.probability, r.lower, r.upper]).all() for r in model.reference)
+    model.to_json()

@@ -375,7 +375,7 @@ def test_fine_tuning_never_starts_from_weights_that_saw_the_held_out(do):
     assert tuned.parents.get() == version and tuned.panel == ["CD20", "Pan-Cytokeratin"]
     assert tuned.metrics["median_r_within"] > 0.3, "it knows from the start what one epoch could not teach"
     assert Member.objects.filter(version=tuned, fold=0).count() == Member.objects.filter(version=version, fold=0).count() == 3
-    assert set(job.curves.values_list("name", flat=True)) >= {"fold 1 training", "fold 2 held-out"}
+    assert set(job.curves.values_list("series", flat=True)) >= {"fold 1 training", "fold 2 held-out"}
     job = do("predictions.fit_hex", name="tuned on others", start=version.pk, config={**few, "seed": 5, "folds": 3})
     assert (job.state, job.error_code) == ("failed", "START_SAW_PATIENTS")
 
