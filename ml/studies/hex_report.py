@@ -12,7 +12,7 @@ from ml.hex.panel import HEX_PANEL
 from ml.simulate.worlds import World, hidden_markers
 from ml.studies import hex_her2st, hex_worlds
 from ml.studies.her2st import LEAST_COUNTS
-from ml.studies.report import interval, limits, run_facts, table, verdict
+from ml.studies.report import interval, limits, paragraphs, run_facts, table, verdict
 
 Cell = dict[str, Any]
 Array = NDArray[np.float64]
@@ -40,7 +40,22 @@ anybody, beside predictors that cost nothing. Sizes are reduced to one core: the
 
 def report(cells: Sequence[Cell]) -> str:
     """The document. Sections without cells say so."""
-    return "\n\n".join([HEAD.format(facts=run_facts(cells)), *_her2st(cells), *_worlds(cells), *_backbones(cells)]) + "\n"
+    return (
+        "\n\n".join([paragraphs(HEAD.format(facts=run_facts(cells))), _short(cells), *_her2st(cells), *_worlds(cells), *_backbones(cells)])
+        + "\n"
+    )
+
+
+def _short(cells: Sequence[Cell]) -> str:
+    """The judgements of the sections below, without their tables."""
+    lines = []
+    spots, worlds = ([c for c in cells if c["key"]["task"] == task] for task in ("her2st", "worlds"))
+    if spots:
+        lines.append(f"- her2st. {_against_ridge(spots).splitlines()[0]}")
+    if worlds:
+        lines.append(f"- Three worlds. {_hidden_told(worlds)}")
+        lines += [line for line in _effects(worlds).splitlines() if "visible world" in line]
+    return "\n".join(["## In short", "", *(lines or ["Nothing is computed yet."])])
 
 
 # --- her2st
@@ -54,7 +69,7 @@ def _her2st(cells: Sequence[Cell]) -> list[str]:
     spots = {s: f["spots"] for c in mine for s, f in c["result"]["sections"].items()}
     told = ", ".join(f"{s} {n}" for s, n in sorted(spots.items()))
     config = hex_her2st.head_config(("a gene",), "head, MSE", 0, size.epochs)
-    text = f"""## her2st: 785 genes at spots of real sections
+    text = paragraphs(f"""## her2st: 785 genes at spots of real sections
 
 Spots of 100 um with a tile of 112 um (fixed H&E descriptors, 32 values, nothing trained), expression log(1 + counts per 10,000),
 spots with under {LEAST_COUNTS} counts left out, which leaves {told}. The head (256, 128, 785) was trained on all spots of the fitting
@@ -65,7 +80,7 @@ px): **a stress test, one section**. "Shrunk": the pictures of C were brought to
 resolution, and the fits on C have one seed (C2: two, averaged).
 
 Median over genes of Pearson's r within the section (a gene that does not vary in it is left out), with a 95% bootstrap over blocks of
-4 x 4 spots, and the share of genes with r > 0.3. The bootstrap redraws places in the section: it is no interval over patients."""
+4 x 4 spots, and the share of genes with r > 0.3. The bootstrap redraws places in the section: it is no interval over patients.""")
     rows, shares = [], []
     for variant in (*hex_her2st.LOSSES, *hex_her2st.SIMPLE):
         found = [_task(mine, fit, variant, section) for fit, section in TASKS]
@@ -152,7 +167,7 @@ def _worlds(cells: Sequence[Cell]) -> list[str]:
         return ["## Three worlds\n\nNot computed."]
     size, any_cell = hex_worlds.Size(), next(c["result"] for c in mine if "r" in c["result"])
     parts = [
-        f"""## Three worlds: known truth
+        paragraphs(f"""## Three worlds: known truth
 
 Simulated slides of two sites, the same pictures in every world; only the assay's labels differ. Visible: all 40 proteins are those
 that the simulator painted. Mixed: every second one ({", ".join(hidden_markers("mixed")[:4])}, ...) has the law and the smoothness of its
@@ -160,7 +175,7 @@ protein but nothing of its place or amount. Invisible: all 40. {size.patients} p
 about {any_cell["tiles"] // any_cell["slides"]} tiles of 56 um each, {len(size.seeds)} cohorts; two folds by patient (the paper: five folds,
 75,000 tiles a slide); compact-resnet-48 trained end to end for {size.epochs} epochs, FDS for the same share of them as released. Figures
 are on held-out patients: median over markers of the median over slides of r within the slide, mean over cohorts, with a 95% bootstrap over
-patients. Locked: within-slide R2 below 0.10, or unmeasured, so that a page may not show the marker."""
+patients. Locked: within-slide R2 below 0.10, or unmeasured, so that a page may not show the marker.""")
     ]
     parts.append(_world_table(mine))
     parts.append(_locks(mine))
@@ -207,42 +222,58 @@ def _world_table(cells: Sequence[Cell]) -> str:
 
 def _locks(cells: Sequence[Cell]) -> str:
     """How many markers are locked, and whether every hidden one is."""
-    rows, open_hidden = [], []
+    rows = []
     for variant in (*hex_worlds.LOSSES, "ridge on colour and texture"):
         row = [variant]
         for world, hidden in (("visible", False), ("mixed", False), ("mixed", True), ("invisible", True)):
             names = {HEX_PANEL[i] for i in _columns(world, hidden)}
             found = [names & set(result["locked"]) for result in _result(cells, world, variant)]
             row.append(", ".join(f"{len(f)} of {len(names)}" for f in found) or "not run")
-            if hidden:
-                open_hidden += [f"{m} ({variant}, {world} world)" for f in found for m in sorted(names - f)]
         rows.append(row)
-    told = (
-        "Every hidden marker is locked by its card, in every cohort and with every loss."
-        if not open_hidden
-        else f"**{len(open_hidden)} hidden markers are not locked: {', '.join(open_hidden[:12])}.**"
-    )
-    return "\n\n".join(
-        [table(["locked, per cohort", "visible world", "mixed: shown half", "mixed: hidden half", "invisible world"], rows), told]
-    )
+    head = ["locked, per cohort", "visible world", "mixed: shown half", "mixed: hidden half", "invisible world"]
+    return f"{table(head, rows)}\n\n{_hidden_told(cells)}"
+
+
+def _hidden_told(cells: Sequence[Cell]) -> str:
+    """Whether every marker that H&E does not show is locked, with every loss and in every cohort; else which are not."""
+    still_open = []
+    for variant in (*hex_worlds.LOSSES, "ridge on colour and texture"):
+        for world in ("mixed", "invisible"):
+            for result in _result(cells, world, variant):
+                gone = sorted(set(hidden_markers(world)) - set(result["locked"]))
+                still_open += [f"{m} ({variant}, {world} world)" for m in gone]
+    if not still_open:
+        return "Every hidden marker is locked by its card, in every cohort and with every loss."
+    return f"**{len(still_open)} hidden markers are not locked: {', '.join(still_open[:12])}.**"
 
 
 def _effects(cells: Sequence[Cell]) -> str:
-    """FDS and ALF against plain MSE, and HEX against ridge, on the same draws of patients."""
+    """FDS and ALF against plain MSE, and HEX against ridge, on the proteins that H&E shows."""
     lines = []
     for world in ("visible", "mixed"):
-        columns = _columns(world, False)
-        where = f"median r of the proteins that H&E shows, {world} world"
         plain, ridge = (_result(cells, world, v) for v in ("HEX, MSE", "ridge on colour and texture"))
-        for variant in hex_worlds.LOSSES:
-            mine = _result(cells, world, variant)
-            for other, name in ((plain, "HEX, MSE"), (ridge, "ridge on colour and texture")):
-                if mine and other and name != variant and (name == "HEX, MSE" or variant == "HEX, MSE"):
-                    (a, drawn_a), (b, drawn_b) = _median_r(mine, columns), _median_r(other, columns)
-                    lines.append(f"- {verdict(variant, name, a - b, drawn_a - drawn_b, where)}")
-    return "\n".join(
-        ["What the losses add (paired, not adjusted for their number; training noise is in it through the cohorts alone):", "", *lines]
+        pairs = [("HEX, MSE", plain, "ridge on colour and texture", ridge)]
+        pairs += [(v, _result(cells, world, v), "HEX, MSE", plain) for v in hex_worlds.LOSSES if v != "HEX, MSE"]
+        for name, mine, against, other in pairs:
+            if mine and other:
+                difference, draws = _mean_difference(mine, other, _columns(world, False))
+                lines.append(f"- {verdict(name, against, difference, draws, f'mean r, {world} world')}")
+    head = paragraphs(
+        "What HEX adds to ridge, and the losses to HEX: differences of r on the same slide and marker, mean over the markers that H&E "
+        "shows and over slides, patients redrawn. Not adjusted for their number; the noise of training is in them through the cohorts alone."
     )
+    return "\n".join([head, "", *lines])
+
+
+def _mean_difference(mine: Sequence[Cell], other: Sequence[Cell], columns: Sequence[int]) -> tuple[float, Array]:
+    """Mean over cohorts of the mean paired difference of r, and its draws."""
+    values, draws = [], []
+    for seed, (a, b) in enumerate(zip(mine, other)):
+        per_slide = np.nanmean((np.array(a["r"], float) - np.array(b["r"], float))[:, columns], axis=1)
+        rows = np.random.default_rng(1000 + seed).integers(0, len(per_slide), (DRAWS, len(per_slide)))
+        values.append(per_slide.mean())
+        draws.append(per_slide[rows].mean(axis=1))
+    return float(np.mean(values)), np.mean(draws, axis=0)
 
 
 def _proteins(cells: Sequence[Cell]) -> str:
@@ -266,7 +297,7 @@ def _proteins(cells: Sequence[Cell]) -> str:
 
 
 def _backbones(cells: Sequence[Cell]) -> list[str]:
-    mine = [c["result"] for c in cells if c["key"]["task"] == "backbones"]
+    mine = [c["result"] for c in sorted(cells, key=lambda c: c["key"].get("seed", 0)) if c["key"]["task"] == "backbones"]
     if not mine:
         return ["## Backbones\n\nNot computed."]
     columns, worlds = _columns("visible", False), [c for c in cells if c["key"]["task"] == "worlds"]
@@ -275,8 +306,15 @@ def _backbones(cells: Sequence[Cell]) -> list[str]:
         ["he-descriptors (fixed), the same head", interval(*_median_r([m["head"] for m in mine], columns), digits=2)],
         ["he-descriptors (fixed), ridge", interval(*_median_r([m["ridge"] for m in mine], columns), digits=2)],
     ]
-    text = """## Backbones that need nobody's weights
+    text = paragraphs("""## Backbones that need nobody's weights
 
 The paper compares MUSK, CONCH, UNI, Virchow2 and H-optimus-1. Here stand those of the catalogue that can be run without weights, on the
-slides and folds of the visible world, MSE (the head on fixed descriptors: three times the epochs, since nothing is augmented)."""
-    return [text, table(["encoder", "median r within slides"], rows)]
+slides and folds of the visible world, MSE. The compact encoder starts from random weights on some 700 tiles per fold; the head on fixed
+descriptors, which are standardised over all tiles, has three times the epochs, since nothing is augmented.""")
+    compact, lines = _result(worlds, "visible", "HEX, MSE"), []
+    for name in ("head", "ridge"):
+        if compact:
+            difference, draws = _mean_difference([m[name] for m in mine], compact, columns)
+            label = f"he-descriptors with {'the same head' if name == 'head' else 'ridge'}"
+            lines.append(f"- {verdict(label, 'compact-resnet-48 end to end', difference, draws, 'mean r, visible world')}")
+    return [text, table(["encoder", "median r within slides"], rows), "\n".join(lines)]

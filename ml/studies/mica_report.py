@@ -14,7 +14,7 @@ from ml.simulate.bags import DRIVERS, HAZARD_SD
 from ml.simulate.worlds import WORLDS, World, hidden_markers
 from ml.studies import mica_worlds
 from ml.studies.mica_worlds import LINEAR, NETWORKS, TRUTH
-from ml.studies.report import interval, run_facts, table, verdict
+from ml.studies.report import interval, paragraphs, run_facts, table, verdict
 from ml.types import Outcomes
 
 Cell = dict[str, Any]
@@ -45,7 +45,15 @@ def report(cells: Sequence[Cell]) -> str:
     if not mine:
         return HEAD.format(facts="Nothing is computed yet.") + "\n"
     found = {world: scores for world in WORLDS if (scores := _scores(mine, world))}
-    parts = [HEAD.format(facts=run_facts(mine)), _design(mine), _c_table(found), _answers(found), _cards(mine), _limits()]
+    parts = [
+        HEAD.format(facts=run_facts(mine)),
+        _short(found),
+        _design(mine, found),
+        _c_table(found),
+        _answers(found),
+        _cards(mine),
+        _limits(),
+    ]
     return "\n\n".join(parts) + "\n"
 
 
@@ -76,16 +84,38 @@ def _c(cohorts: Sequence[tuple[Outcomes, Array, dict[str, Array]]]) -> dict[str,
     return {n: (float(value[i]), draws[i]) for i, n in enumerate(names)}
 
 
-def _design(cells: Sequence[Cell]) -> str:
+def _short(found: dict[World, list[tuple[Outcomes, Array, dict[str, Array]]]]) -> str:
+    """A line per world: what virtual proteins add to H&E, what measured ones do, and how far it is to the truth."""
+    lines = []
+    for world, cohorts in found.items():
+        each = _c(cohorts)
+        known = [
+            f"{name} {each[name][0]:.3f}"
+            for name in ("H&E alone", "MICA, virtual proteins", "MICA, measured proteins", TRUTH)
+            if name in each
+        ]
+        lines.append(f"- {world.capitalize()} world: C of {'; '.join(known)}. {_adds(each)}".rstrip())
+    return "\n".join(["## In short", "", *lines])
+
+
+def _adds(each: dict[str, tuple[float, Array]]) -> str:
+    name, against = PAIRS[0]
+    if name not in each or against not in each:
+        return ""
+    return verdict(name, against, each[name][0] - each[against][0], each[name][1] - each[against][1], "C")
+
+
+def _design(cells: Sequence[Cell], found: dict[World, list[tuple[Outcomes, Array, dict[str, Array]]]]) -> str:
     size = mica_worlds.Size()
     cohorts = [c["result"] for c in cells if c["key"]["variant"] == "cohort"]
     tiles = [t for c in cohorts for t in c["tiles"]]
     events = [np.mean(c["event"]) for c in cohorts]
     drivers = ", ".join(("+ " if sign > 0 else "- ") + " x ".join(names) for names, sign in DRIVERS)
     config = mica_worlds.fit_config("MICA, virtual proteins", size, 0)
-    return f"""## How
+    counts = ", ".join(f"{len(cohorts)} in the {world} world" for world, cohorts in found.items())
+    return paragraphs(f"""## How
 
-Per world {len({c["key"]["seed"] for c in cells})} cohorts of {size.patients} patients, {min(tiles)} to {max(tiles)} tiles of 56 um each,
+Cohorts of {size.patients} patients ({counts}), {min(tiles)} to {max(tiles)} tiles of 56 um each,
 {100 * min(events):.0f}% to {100 * max(events):.0f}% events. Tissue and proteins are the simulator's. H&E features (64 per tile) are a
 fixed random network over what a picture shows (nuclei by look, not by type), moved by stain and noise: no pictures were rendered here.
 Virtual proteins are a ridge on the features and measured proteins of {size.reference} other patients, so an out-of-sample prediction. The
@@ -96,7 +126,7 @@ Networks: MICA's architecture with width {config.width} (released: 256), {config
 learning rate {config.lr:g}, a step per {config.accumulate} slides; {size.folds} folds by patient, the same for every row. Learning rate and
 epochs come from a short trial on a cohort that is not in the table. Tokens: nine numbers of each marker's map in the marker's own slot,
 since DINOv2's weights are not here. C is Harrell's over pairs that the same fold held out; mean over cohorts; 95% bootstrap over patients
-within each cohort. Training noise is in it through the cohorts alone."""
+within each cohort. Training noise is in it through the cohorts alone.""")
 
 
 def _c_table(found: dict[World, list[tuple[Outcomes, Array, dict[str, Array]]]]) -> str:
@@ -152,6 +182,7 @@ def _cards(cells: Sequence[Cell]) -> str:
 def _limits() -> str:
     return """## What this does not say
 
-Virtual proteins are made of the same features that H&E alone reads, so with enough patients they cannot hold more; they can help a small
-cohort by what was learned about proteins on other tissue. How much that is worth on real patients depends on real encoders, assays and
-hazards, none of which are in here. A token of nine numbers is no DINOv2 vector, and a random network is no pathology encoder."""
+Virtual proteins are made of the same features that H&E alone reads, so with enough patients they cannot hold more. Whether they help a
+smaller cohort, by what was learned about proteins on other tissue, was not measured. How much any of it is worth on real patients depends
+on real encoders, assays and hazards, none of which are in here. A token of nine numbers is no DINOv2 vector, and a random network is no
+pathology encoder; the networks are smaller and trained for less long than the released ones."""

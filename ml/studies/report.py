@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +12,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
+
+
+def paragraphs(text: str) -> str:
+    """Each paragraph filled to 140 columns, whatever was put into it; headings stay as they are."""
+    parts = [part.strip() for part in text.strip().split("\n\n")]
+    return "\n\n".join(
+        part if part.startswith("#") else textwrap.fill(" ".join(part.split()), 140, break_on_hyphens=False) for part in parts
+    )
 
 
 def table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -35,7 +44,7 @@ def limits(draws: Array | Sequence[float]) -> tuple[float, float]:
 def verdict(name: str, against: str, difference: float, draws: Array | Sequence[float], what: str) -> str:
     """A sentence that says what a paired difference shows, made of its numbers alone."""
     low, high = limits(draws)
-    told = f"{difference:+.3f}, 95% {low:+.3f} to {high:+.3f}"
+    told, name = f"{difference:+.3f}, 95% {low:+.3f} to {high:+.3f}", name[0].upper() + name[1:]
     if low > 0:
         return f"{name} is above {against} in {what} ({told})."
     if high < 0:
