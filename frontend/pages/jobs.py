@@ -120,9 +120,19 @@ def job_context(user: Any, job: Any) -> dict[str, Any]:
         "timeline": selectors.timeline(user, job),
         "needs": selectors.needs(user, job),
         "outputs": selectors.outputs(user, job),
+        "version": _version_made(user, job),
         "curves": [Drawn(panel, draw(panel, WIDE), draw(panel, PHONE)) for panel in panels(selectors.curves(user, job))],
         "show_traceback": user.is_staff and job.traceback,
     }
+
+
+def _version_made(user: Any, job: Any) -> Any:
+    """The model version that a training gave, where the user may see it."""
+    from tissueboard.model_registry.selectors import versions_for
+
+    if job.state != State.SUCCEEDED or "name" not in job.params:
+        return None
+    return versions_for(user).filter(name=job.params["name"], provenance__facts__job=job.pk).first()
 
 
 def duration(seconds: float) -> str:

@@ -105,7 +105,7 @@ def _form(request: HttpRequest, cohort: Cohort, training: Training) -> Form:
     try:
         given = {key: value if key == "endpoint" else whole_number(value, 0) for key, value in asked.items() if value}
         found = service.choose(request.user, training, given)
-        keep = {"version": default.version, "encoder": None, "endpoint": default.endpoint, "model": None, "start": None}
+        keep = {"version": default.version, "encoder": None, "endpoint": default.endpoint, "model": default.model, "start": None}
         chosen = Chosen(**{key: getattr(found, key) if key in asked else keep[key] for key in keep})
     except TissueboardError as error:
         refused = error

@@ -44,7 +44,7 @@ def version(request: HttpRequest, version_id: int) -> HttpResponse:
     folds = found.members.values("fold").annotate(n=Count("pk")).order_by("fold")
     context = {
         "version": found,
-        "metrics": plain_rows({k: v for k, v in found.metrics.items() if k not in NOT_LISTED}),
+        "metrics": sorted(plain_rows({k: v for k, v in found.metrics.items() if k not in NOT_LISTED})),
         "markers": sorted(markers, key=lambda row: -(row.get("r2") or -1.0)),
         "intervals": interval_statement(intervals) if markers else "",
         "percent": intervals["percent"],
@@ -53,7 +53,7 @@ def version(request: HttpRequest, version_id: int) -> HttpResponse:
         "resolution": found.metrics.get("resolution_curve", []),
         "folds": list(folds),
         "n_members": found.members.values("patient_hash").distinct().count(),
-        "config": plain_rows(found.config),
+        "config": sorted(plain_rows(found.config)),
         "provenance": plain_rows({k: v for k, v in found.provenance.items() if k != "inputs"}),
         "inputs": sorted(found.provenance.get("inputs", {}).items()),
         "cohorts": list(found.cohorts.all()),

@@ -56,10 +56,10 @@ def event_probability(hazard: float | Floats, score: Floats) -> Floats:
     return np.asarray(-np.expm1(-hazard * np.exp(np.minimum(score, 500.0))))
 
 
-def standardise(x: Floats) -> tuple[Floats, Floats]:
-    """(mean, standard deviation with n - 1, 1 where a column is constant)."""
+def standardise(x: Floats, least: float = 0.0) -> tuple[Floats, Floats]:
+    """(mean, standard deviation with n - 1, 1 where a column is constant). least: the smallest deviation that is believed."""
     scale = x.std(axis=0, ddof=1)
-    return x.mean(axis=0), np.where(scale > 1e-12 * np.maximum(1.0, np.abs(x).max(axis=0)), scale, 1.0)
+    return x.mean(axis=0), np.maximum(np.where(scale > 1e-12 * np.maximum(1.0, np.abs(x).max(axis=0)), scale, 1.0), least)
 
 
 def solve(sample: SurvivalSample, z: Floats, penalizer: float) -> Floats:
@@ -102,11 +102,25 @@ def horizon_hazard(sample: SurvivalSample, z: Floats, beta: Floats, horizon: flo
 LEAST_SPREAD = 0.01
 
 
-def fit_ridge(sample: SurvivalSample, x: Floats, penalizer: float, horizon: float, bootstrap: int, seed: int) -> RidgeFit:
-    """Fit on all rows and refit on `bootstrap` draws of patients. x: (n, p). Data errors raise SurvivalDataError."""
-    mean, scale = standardise(x)
+def fit_ridge(
+    sample: SurvivalSample,
+    x: Floats,
+    penalizer: float,
+    horizon: float,
+    bootstrap: int,
+    seed: int,
+    least_scale: float = 0.0,
+    non_negative: bool = False,
+) -> RidgeFit:
+    """Fit on all rows and refit on `bootstrap` draws of patients. x: (n, p). Data errors raise SurvivalDataError.
+
+    non_negative: of one summary that can only raise the risk: the likelihood is concave, so its best value there is the larger of 0 and the
+    free one.
+    """
+    mean, scale = standardise(x, least_scale)
     z = (x - mean) / scale
     beta = solve_with_lifelines(sample, z, penalizer)
+    beta = np.maximum(beta, 0.0) if non_negative else beta
     rng = np.random.default_rng(seed)
     coefficients, hazards = np.empty((bootstrap, x.shape[1])), np.empty(bootstrap)
     for b in range(bootstrap):
@@ -117,6 +131,7 @@ def fit_ridge(sample: SurvivalSample, x: Floats, penalizer: float, horizon: floa
         spread = np.where(spread < LEAST_SPREAD, 1.0, spread)
         drawn = (z[rows] - centre) / spread
         own = solve(part, drawn, penalizer)
+        own = np.maximum(own, 0.0) if non_negative else own
         coefficients[b] = own / spread
         hazards[b] = horizon_hazard(part, drawn, own, horizon) * np.exp(-(centre @ coefficients[b]))
     return RidgeFit(

@@ -32,11 +32,11 @@ def fit(summaries: ArrayLike, names: Sequence[str], outcomes: Outcomes, config: 
     sample = _checked(outcomes, config)
     fold = _folds(outcomes.patients, sample.event, config)
     settings = (config.penalizer, config.horizon_days, config.bootstrap)
-    whole = fit_ridge(sample, x, *settings, seed=config.seed)
+    whole = fit_ridge(sample, x, *settings, config.seed, config.least_scale, config.non_negative)
     by_fold = []
     for k in range(int(fold.max()) + 1):
         seen = np.flatnonzero(fold != k)
-        by_fold.append(fit_ridge(take(sample, seen), x[seen], *settings, seed=config.seed + k + 1))
+        by_fold.append(fit_ridge(take(sample, seen), x[seen], *settings, config.seed + k + 1, config.least_scale, config.non_negative))
     risks = [_risk(by_fold[fold[i]], x[i : i + 1], p, outcomes.endpoint, config, True) for i, p in enumerate(outcomes.patients)]
     score = np.array([r.score for r in risks])
     return RiskModel(
@@ -86,8 +86,9 @@ def out_of_fold_c(x: Floats, sample: SurvivalSample, patients: Sequence[str], co
     score = np.empty(len(x))
     for k in range(int(fold.max()) + 1):
         seen, held = np.flatnonzero(fold != k), np.flatnonzero(fold == k)
-        mean, scale = standardise(x[seen])
+        mean, scale = standardise(x[seen], config.least_scale)
         beta = solve(take(sample, seen), (x[seen] - mean) / scale, config.penalizer)
+        beta = np.maximum(beta, 0.0) if config.non_negative else beta
         score[held] = (x[held] - mean) / scale @ beta
     return concordance(sample.time, sample.event, score, sample.entry, merge=False).c
 
@@ -101,6 +102,9 @@ def _columns(summaries: ArrayLike, names: tuple[str, ...], config: CoxSummaryCon
     if unknown or not used:
         what = f"There is no summary named {unknown[0]}." if unknown else "There is no summary to fit on."
         raise SurvivalDataError("unknown_marker", what, f"There are {', '.join(names) or 'none'}.", "markers")
+    if config.non_negative and len(used) != 1:
+        said = f"A summary that can only raise the risk stands alone, and there are {len(used)}."
+        raise SurvivalDataError("wrong_shape", said, "Give one score.", "markers")
     x = x[:, [names.index(m) for m in used]]
     bad = ~np.isfinite(x)
     if bad.any():

@@ -15,6 +15,7 @@ from .explanation import told_markers
 from .source import Source, source_of
 
 WIDE, PHONE = 620.0, 340.0
+MOST_TOLD = 5
 # An interval wider than this, or a model whose own test does not exclude chance, is said beside the number, not in the small print.
 WIDE_INTERVAL, CHANCE = 0.5, 0.05
 
@@ -58,8 +59,8 @@ def risk_block(user: Any, patient: Any, version_id: int | None = None) -> RiskBl
         km_phone=draw(figure, PHONE) if figure else "",
         no_curves=no_curves,
         source=source_of(view.prediction, *_more(view)) if view.prediction is not None else None,
-        raising=[(name, value) for name, value in told if value > 0],
-        lowering=[(name, value) for name, value in reversed(told) if value < 0],
+        raising=[(name, value) for name, value in told if value > 0][:MOST_TOLD],
+        lowering=[(name, value) for name, value in reversed(told) if value < 0][:MOST_TOLD],
     )
 
 

@@ -206,14 +206,15 @@ def offers(user: Any, cohort: Cohort) -> list[Offer]:
 
 
 def default_choice(user: Any, training: Training, cohorts: Sequence[Cohort]) -> Chosen:
-    """The protein model with maps here (the one in use first), and the endpoint of most patients."""
+    """The protein model with maps here (the one in use first), the endpoint of most patients, the newest model to measure."""
     version, endpoint = None, ""
     if "version" in training.chooses:
         versions = data.versions_with_maps(user, cohorts)
         version = next((one for one, n in versions if n), versions[0][0] if versions else None)
     if "endpoint" in training.chooses:
         endpoint = next((name for name, _, _ in data.endpoints_of(cohorts[0])), "")
-    return Chosen(version, endpoint=endpoint)
+    model = versions_for(user).filter(family="hex").order_by("-created_at", "-pk").first() if "model" in training.chooses else None
+    return Chosen(version, endpoint=endpoint, model=model)
 
 
 def trained_here(user: Any, cohort: Cohort) -> list[ModelVersion]:

@@ -123,7 +123,10 @@ def _calibrate(fitted: Any, outcomes: Any, config: Any) -> Any:
     """The ridge Cox (ml.survival.risk_model.RiskModel) on MICA's out-of-fold probability; its folds are MICA's."""
     from ml import families
 
+    # Log hazards that differ by less than a tenth are no difference: a few patients with almost one score must not be spread out. And a
+    # score of risk can only raise the risk: where levels of folds turn that round, it moves nothing.
     settings = {"folds": config.folds, "seed": config.seed, "horizon_days": config.horizon_days, "min_events": 2}
+    settings |= {"least_scale": 0.1, "non_negative": True}
     cox = families.config("cox_summary", "fit", settings)
     return families.runner("cox_summary", "fit")([[score_of(p)] for p in fitted.probability], [SCORE], outcomes, cox)
 
@@ -155,7 +158,9 @@ def _metrics(fits: dict[str, Any], fitted: Any, calibrated: Any) -> dict[str, An
     from ml.mica.evaluate import compare
 
     own = fitted.metrics()
-    table = compare(fitted.outcomes, fitted.fold_of, {name: one.risk for name, one in fits.items()})
+    config = fitted.weights.config
+    risks = {name: one.risk for name, one in fits.items()}
+    table = compare(fitted.outcomes, fitted.fold_of, risks, draws=config.bootstrap, seed=config.seed)
     differences = {d.name: d for d in table.differences}
     rows = []
     for row in table.rows:

@@ -207,3 +207,17 @@ def test_a_summary_that_hardly_varies_in_some_draws_gives_finite_intervals():
     model = fit(values, ["x"], outcomes, config)
     assert all(np.isfinite([r.probability, r.lower, r.upper]).all() for r in model.reference)
     model.to_json()
+
+
+def test_a_score_of_risk_never_lowers_the_risk():
+    """Turned round, the score moves nothing; as it is, it is fitted as without the limit."""
+    x, outcomes = cohort()
+    score, names = x[:, :1], ["score"]
+    free, limited = (CoxSummaryConfig(bootstrap=60, non_negative=on) for on in (False, True))
+    as_it_is = [fit(score, names, outcomes, config).whole for config in (free, limited)]
+    np.testing.assert_allclose(as_it_is[0].coefficients, as_it_is[1].coefficients)
+    turned = fit(-score, names, outcomes, limited)
+    assert turned.whole.coefficients[0] == 0 and turned.whole.boot_coefficients.min() == 0
+    assert len({round(r.probability, 9) for r in turned.reference}) <= limited.folds, "all of a fold have the cohort's own risk"
+    with pytest.raises(SurvivalDataError, match="stands alone"):
+        fit(x, NAMES, outcomes, limited)
