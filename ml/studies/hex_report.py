@@ -260,7 +260,7 @@ def _effects(cells: Sequence[Cell]) -> str:
                 lines.append(f"- {verdict(name, against, difference, draws, f'mean r, {world} world')}")
     head = paragraphs(
         "What HEX adds to ridge, and the losses to HEX: differences of r on the same slide and marker, mean over the markers that H&E "
-        "shows and over slides, patients redrawn. Not adjusted for their number; the noise of training is in them through the cohorts alone."
+        "shows and over slides, patients redrawn. Not adjusted for their number; training noise is in them through the cohorts alone."
     )
     return "\n".join([head, "", *lines])
 
