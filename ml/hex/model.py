@@ -37,6 +37,13 @@ class HexHead(nn.Module):
         return self.regression_head1(features), features
 
     @torch.no_grad()
+    def absorb(self, mean: Tensor, sd: Tensor) -> None:
+        """Folds x' = (x - mean) / sd into the first layer: a head fitted on standardised vectors then takes them as they are."""
+        first = cast(nn.Linear, self.regression_head[0])
+        first.weight.div_(sd)
+        first.bias.sub_(first.weight @ mean)
+
+    @torch.no_grad()
     def rescale(self, mean: Tensor, sd: Tensor) -> None:
         """Folds y = mean + sd * output into the last layer: a head fitted on standardised labels then speaks their own unit."""
         last = cast(nn.Linear, self.regression_head1[0])

@@ -132,6 +132,7 @@ def fit_features(
     record: Record | None = None,
     strata: dict[str, str] | None = None,
     folds: Mapping[str, int] | None = None,
+    start: Mapping[int, tuple[HexModel, Sequence[str]]] | None = None,
     devices: int = 1,
 ) -> HexFit:
     """The same head on feature vectors (n, d) float32 of any encoder, e.g. from bags; config.encoder only names them. The models that it
@@ -140,7 +141,12 @@ def fit_features(
     data = dataset(np.asarray(features, np.float32), labels, patients, slides, markers, config)
     config = config.model_copy(update={"trained_layers": 0})
     return _cross_fit(
-        data, config, _Run(progress, stop, record, devices=devices), _folds(data, config, strata, folds), started, NoEncoder()
+        data,
+        config,
+        _Run(progress, stop, record, devices=devices, start=start or {}),
+        _folds(data, config, strata, folds),
+        started,
+        NoEncoder(),
     )
 
 
@@ -208,7 +214,10 @@ def _fit_fold(
         mean, sd = data.labels[index].mean(axis=0), data.labels[index].std(axis=0)
         sd = np.where(sd > 1e-6, sd, 1).astype(np.float32)
     seed = config.seed * 1009 + fold
-    batches = Batches(data.images, data.labels, index, config, seed)
+    # Vectors of a frozen encoder are standardised by the fitting tiles; the head takes that up into its first layer afterwards.
+    centre, spread = _moments(data.images[index]) if network is not None else (None, None)
+    inputs = data.images if centre is None else ((data.images - centre) / spread).astype(np.float32)
+    batches = Batches(inputs, data.labels, index, config, seed)
     per_epoch = batches.steps(run.devices)
     total = max(1, math.ceil(config.epochs * per_epoch))
     with torch.random.fork_rng(devices=[]):
@@ -216,6 +225,8 @@ def _fit_fold(
         model = _new_model(data, config, run, network)
         if fold in run.start:
             start_from(model, run.start[fold][0], config.markers, run.start[fold][1])
+            if centre is not None:
+                model.head.absorb(torch.from_numpy(-centre / spread), torch.from_numpy(1 / spread))
         module = HexTraining(model, config, torch.from_numpy(mean), torch.from_numpy(sd), total, per_epoch)
         facts = run_loop(
             module,
@@ -231,11 +242,13 @@ def _fit_fold(
             devices=run.devices,
             seed=seed,
             record=_named(run.record, fold),
-            measure=_watch(module, data, held, seed) if run.record is not None else None,
+            measure=_watch(module, inputs, data.labels, held, seed) if run.record is not None else None,
             checkpoints=_state_folder(run, fold) if run.folder is not None else None,
             every=config.checkpoint_every,
         )
     model.cpu().eval().requires_grad_(False)
+    if centre is not None:
+        model.head.absorb(torch.from_numpy(centre), torch.from_numpy(spread))
     model.head.rescale(torch.from_numpy(mean), torch.from_numpy(sd))
     with _on_gpu(model):
         vectors = data.images[index] if network is not None else embed_tiles(model, data.images[index], HexPredictConfig())
@@ -265,15 +278,21 @@ def _on_gpu(model: HexModel) -> Iterator[None]:
     model.cpu()
 
 
-def _watch(module: HexTraining, data: HexDataset, held: NDArray[np.int64], seed: int) -> Any:
+def _moments(vectors: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """(mean, standard deviation, 1 where a feature does not vary) of vectors (n, d)."""
+    sd = vectors.std(axis=0)
+    return vectors.mean(axis=0).astype(np.float32), np.where(sd > 1e-6, sd, 1).astype(np.float32)
+
+
+def _watch(module: HexTraining, inputs: NDArray[Any], labels: NDArray[np.float32], held: NDArray[np.int64], seed: int) -> Any:
     """Loss on some held-out tiles after an epoch, for the curve."""
-    some = np.random.default_rng(seed).permutation(held)[:WATCHED]
+    some = np.sort(np.random.default_rng(seed).permutation(held)[:WATCHED])
 
     def measure(epoch: int) -> dict[str, float]:
         training, device = module.training, module.mean.device
-        predicted = torch.from_numpy(_predict(module.model.eval(), data.images[np.sort(some)])).to(device)
+        predicted = torch.from_numpy(_predict(module.model.eval(), inputs[some])).to(device)
         with torch.no_grad():
-            loss = float(module.loss(predicted, torch.from_numpy(data.labels[np.sort(some)]).to(device)))
+            loss = float(module.loss(predicted, torch.from_numpy(labels[some]).to(device)))
         module.model.train(training)
         return {"held-out": loss}
 

@@ -76,6 +76,21 @@ def test_an_encoder_that_is_not_trained_is_shared_kept_apart_and_predicts_the_sa
         infer(by_vectors.weights, toy.images[:2], 0)
 
 
+def test_features_of_any_scale_teach_the_head_alike():
+    """One feature is a thousand times another; the head sees both, and takes raw vectors afterwards."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(240, 2)).astype(np.float32) * [1e-3, 1e3] + [5.0, -200.0]
+    labels = (0.5 + 0.15 * (x - [5.0, -200.0]) / [1e-3, 1e3]).clip(0, 1)
+    patients = [f"P{i % 6}" for i in range(240)]
+    config = HexFitConfig(markers=("a", "b"), epochs=40, batch=32, folds=2, hidden=(32, 16), dropout=0.0)
+    fitted = fit_features(x, labels, patients, patients, ("a", "b"), config)
+    assert min(f.r_within for f in fitted.figures) > 0.95
+    tuned = HexFitConfig(**{**config.model_dump(), "epochs": 0.01, "lr": 1e-9, "targets": "scaled"})
+    start = {k: (fold.model, ("a", "b")) for k, fold in enumerate(fitted.weights.folds)}
+    again = fit_features(x, labels, patients, patients, ("a", "b"), tuned, folds=fitted.fold_of, start=start)
+    np.testing.assert_allclose(again.held_out, fitted.held_out, atol=0.01)
+
+
 def test_a_model_on_an_encoders_file_asks_for_that_very_file(toy, tmp_path):
     config = HexFitConfig(**{**SMALL, "trained_layers": 0, "epochs": 1})
     from ml.encoders.catalogue import architecture
