@@ -259,6 +259,7 @@ API = {
     "api:patients": api_list(),
     "api:patient": api(kwargs=patient),
     "api:patient_risk": api(kwargs=patient),
+    "api:patient_risk_contributions": api(kwargs=patient),
     "api:slides": api_list(),
     "api:slide": api(kwargs=slide),
     "api:slide_tiles": api(kwargs=slide),

@@ -42,6 +42,12 @@ def explanation_of(user: Any, slide: Any, version: ModelVersion) -> Prediction |
     return predictions_of_slide(user, slide).filter(kind=Prediction.Kind.EXPLANATION, version=version).first()
 
 
+def explanation_of_patient(user: Any, patient: Any, version: ModelVersion) -> Prediction | None:
+    """The map of what a patient's risk by this version comes from, on the slide that the risk was read from; None where there is none."""
+    found = Prediction.objects.visible_to(user).filter(patient=patient, kind=Prediction.Kind.EXPLANATION, version=version, in_sample=False)
+    return found.select_related("version", "slide").first()
+
+
 def get_prediction(user: Any, prediction_id: int) -> Prediction:
     """One output; NotVisible for a stranger."""
     found = (

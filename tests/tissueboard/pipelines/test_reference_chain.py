@@ -312,6 +312,27 @@ def test_what_a_risk_comes_from_is_a_map_over_the_slide(reference, train):
         assert len(set(names)) == len(names) == 10 and set(names) <= set(version.panel)
 
 
+def test_contributions_can_be_taken_away_where_the_risk_is_shown(reference, manager, train, monkeypatch):
+    from rest_framework.test import APIClient
+
+    from tissueboard.accounts.services import issue_token
+
+    train("taken")
+    client = APIClient()
+    client.credentials(HTTP_AUTHORIZATION=f"Bearer {issue_token(manager)[0]}")
+    patient = Patient.objects.first()
+    address = f"/api/v1/patients/{patient.pk}/risk/contributions/"
+    monkeypatch.setattr(risk_view, "MOST_OUT_OF_RANGE", 1.0)
+    told = client.get(address).json()
+    shown = Prediction.objects.get(patient=patient, kind="explanation", version__name="taken")
+    assert told["why_none"] == "" and len(told["tiles"]) == shown.facts["n_tiles"] and len(told["markers"]) == 10
+    other = ModelVersion.objects.get(family="cox_summary")
+    assert "does not tell" in client.get(address, {"version": other.pk}).json()["why_none"]
+    monkeypatch.setattr(risk_view, "MOST_OUT_OF_RANGE", -0.01)
+    hidden = client.get(address).json()
+    assert hidden["tiles"] == [] and hidden["markers"] == [] and "unlike" in hidden["why_none"]
+
+
 def test_one_branch_alone_can_be_trained(train):
     assert train("he", modality="he").state == "succeeded"
     assert "modalities" in ModelVersion.objects.get(name="he").metrics
