@@ -286,7 +286,7 @@ def _proteins(cells: Sequence[Cell]) -> str:
         means.append(np.mean(found, axis=0) if found else np.full(len(HEX_PANEL), np.nan))
     hidden = set(hidden_markers("mixed"))
     rows = [
-        [m, "hidden" if m in hidden else "shown", *("-" if np.isnan(values[i]) else f"{values[i]:.2f}" for values in means)]
+        [m, "hidden" if m in hidden else "shown", *("-" if np.isnan(values[i]) else f"{values[i]:z.2f}" for values in means)]
         for i, m in enumerate(HEX_PANEL)
     ]
     head = ["protein", "in the mixed world", *(f"{world}: {variant}" for world, variant in columns)]
