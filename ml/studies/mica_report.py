@@ -124,7 +124,8 @@ shown by H&E and the others hidden; in the invisible one all are hidden.
 
 Networks: MICA's architecture with width {config.width} (released: 256), {config.layers} transformer layer (2), {config.epochs} epochs (20),
 learning rate {config.lr:g}, a step per {config.accumulate} slides; {size.folds} folds by patient, the same for every row. Learning rate and
-epochs come from a short trial on a cohort that is not in the table, and from the time at hand. Tokens: nine numbers of each marker's map in the marker's own slot,
+epochs come from a short trial on a cohort that is not in the table, and from the time at hand.
+Tokens: nine numbers of each marker's map in the marker's own slot,
 since DINOv2's weights are not here. C is Harrell's over pairs that the same fold held out; mean over cohorts; 95% bootstrap over patients
 within each cohort. Training noise is in it through the cohorts alone.""")
 
