@@ -71,16 +71,24 @@ def test_train_apply_map_risk(visit, site, as_it_was):
     page.goto(cohort)
     page.locator("#case-rows tbody th a").first.click()
     page.wait_for_selector(f"[data-viewer] {LOADED}")
+    assert "mica of hand" in page.locator("#risk").inner_text() and "hex by hand" in page.locator("#slide").inner_text()
+    # Three patients on small slides make a narrow range, and outside of it no risk is shown; what is shown inside it is looked at here.
+    site.shell(
+        "from tissueboard.predictions.models import Prediction as P; "
+        "[P.objects.filter(pk=p.pk).update(facts=p.facts | {'out_of_range_share': 0.1}) for p in P.objects.filter(kind='risk')]"
+    )
+    page.reload()
+    page.wait_for_selector(f"[data-viewer] {LOADED}")
     risk = page.locator("#risk").inner_text()
-    assert "mica of hand" in risk and ("absolute risk of death" in risk or "No risk is shown" in risk)
-    assert "hex by hand" in page.locator("#slide").inner_text()
-    if page.locator("#shown").count():
-        before = page.locator(f"[data-viewer] {LOADED}").get_attribute("src")
-        page.select_option("#shown", "risk")
-        page.wait_for_function("before => !document.querySelector('[data-viewer] img[data-layer=map]')?.src.endsWith(before)", arg=before)
-        page.wait_for_selector(f"[data-viewer] {LOADED}")
-        assert page.locator("[data-bar-name]").inner_text() == "contribution to the risk"
-        assert page.locator('svg[data-bar="risk"]').is_visible() and not page.locator('svg[data-bar="proteins"]').is_visible()
+    assert "absolute risk of death" in risk and "95% interval" in risk and "not held against shuffled outcomes" in risk
+    before = page.locator(f"[data-viewer] {LOADED}").get_attribute("src")
+    page.select_option("#shown", "risk")
+    page.wait_for_function("before => !document.querySelector('[data-viewer] img[data-layer=map]')?.src.endsWith(before)", arg=before)
+    page.wait_for_selector(f"[data-viewer] {LOADED}")
+    assert page.locator("[data-bar-name]").inner_text() == "contribution to the risk"
+    assert page.locator('svg[data-bar="risk"]').is_visible() and not page.locator('svg[data-bar="proteins"]').is_visible()
+    page.select_option("#shown", "proteins")
+    page.wait_for_function("before => document.querySelector('[data-viewer] img[data-layer=map]')?.src.endsWith(before)", arg=before)
     page.goto(f"{site.base_url}/models/")
     page.get_by_role("link", name="mica of hand").click()
     assert "Beside its parts alone" in page.locator("main").inner_text()
