@@ -154,7 +154,7 @@ def _map(given: argparse.Namespace) -> None:
             if not len(grid):
                 raise HexDataError("no_tiles", f"The slide {path.name} has no tile with enough tissue.", "Look at the slide.", path.name)
             # as the released pictures: the slide's own pixels where there are enough of them, made smaller once
-            px = max(weights.config.input_px, min(224, int(grid.tile_px0)))
+            px = min(max(weights.config.input_px, 224), max(1, int(grid.tile_px0)))
             found = infer(weights, slide.tile_array(grid, px, TORCH))
             virtual = to_map(found.values, grid, weights.markers, found.out_of_range, metrics.get("effective_resolution_um"))
             write_map(given.out / f"{path.stem}.ome.zarr", virtual, mpp=grid.mpp)

@@ -227,7 +227,7 @@ def _predictions(slide: Any, tissue: Any, versions: dict[str, Any], risk_version
         version=versions["hex"],
         key=tissue.map_key,
         sha256=tissue.map_sha256,
-        facts=tissue.map_facts,
+        facts=dict(tissue.map_facts),
         **common,
     )
     facts = {"n_niches": 16, "n_medoids": len(tissue.niches.weights), "niche_um": 128.0}

@@ -61,7 +61,8 @@ class TileInference:
         self.source = source
         self.weights = load_hex(source.version)
         self.choice = choose_fold(source.version, source.slide.sample.patient, len(self.weights.folds))
-        self.side = reading_px(self.weights.config.input_px)
+        config = self.weights.config
+        self.side = reading_px(config.input_px, config.tile_um, source.slide.mpp)
         self.skipped: dict[int, str] = {}
 
     def run(self, ctx: JobContext) -> tuple[dict[str, Any], TileGrid]:

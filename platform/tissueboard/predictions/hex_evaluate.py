@@ -45,9 +45,9 @@ def evaluate_hex(ctx: JobContext) -> Done:
         sentence = f"The labels are means of tiles of {tiles.tile_um:g} um and {version} reads tiles of {weights.config.tile_um:g} um."
         raise JobRefused("TILE_SIZE_DIFFERS", sentence, "Make labels of the same tile size.")
     tiles.keep(unseen)
-    tiles.read(weights.config.input_px)
-    ctx.progress(0.2, "predicting")
     with model_refusals():
+        tiles.read(weights.config.input_px)
+        ctx.progress(0.2, "predicting")
         found = families.runner("hex", "evaluate")(weights, tiles.images, tiles.labels, tiles.patients, tiles.slides, tiles.markers, config)
     rows = comparison_rows({"HEX": found.predicted, **found.baselines}, found.labels, tiles)
     low, high = np.quantile(found.predicted, [0.01, 0.99], axis=0)

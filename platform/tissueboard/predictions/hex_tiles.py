@@ -59,7 +59,7 @@ class MeasuredTiles:
 
         from ml.slides.resample import TORCH
 
-        side = reading_px(input_px)
+        side = min(reading_px(input_px, self.tile_um, a.slide.mpp) for a in self.assays)
         tables = [pd.read_parquet(store.path(a.key)) for a in self.assays]
         counts = [len(table) for table in tables]
         self.labels = np.concatenate([table[self.markers].to_numpy("float32") for table in tables])

@@ -16,10 +16,14 @@ ENCODER = "encoder"
 LEAST_PX = 112
 
 
-def reading_px(input_px: int) -> int:
-    """Side in px at which tiles are read for an encoder of this input, when it is trained as when it is applied: the same road to the same
-    pixels, or every tile would look a little unlike the fitting ones."""
-    return max(input_px, LEAST_PX)
+def reading_px(input_px: int, tile_um: float, mpp: float) -> int:
+    """Side in px at which a slide's tiles are read for an encoder of this input, when it is trained as when it is applied: the same road to
+    the same pixels, or every tile would look a little unlike the fitting ones.
+
+    An encoder that takes more pixels than the slide has gets the slide's own, enlarged by the encoder's resizing (HEX: 224 px of a 40x
+    slide to 384). mpp: um per px of the slide; one of less detail than LEAST_PX per tile is refused by its reader.
+    """
+    return max(LEAST_PX, min(input_px, int(tile_um / mpp + 1e-6)))
 
 
 def load_hex(version: ModelVersion) -> Any:

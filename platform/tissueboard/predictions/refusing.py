@@ -23,9 +23,10 @@ class model_refusals:
         from ml.encoders import EncoderError
         from ml.hex.errors import HexError
         from ml.mica.errors import MicaError
+        from ml.slides.findings import SlideError
         from ml.survival.data import SurvivalDataError
         from ml.training.loop import TrainingDiverged
         from ml.training.splits import SplitError
 
-        if isinstance(error, HexError | MicaError | EncoderError | SurvivalDataError | SplitError | TrainingDiverged):
-            raise JobRefused(error.code.upper(), error.sentence, error.hint, where=getattr(error, "where", "")) from error
+        if isinstance(error, HexError | MicaError | EncoderError | SlideError | SurvivalDataError | SplitError | TrainingDiverged):
+            raise JobRefused(str(error.code).upper(), error.sentence, error.hint, where=getattr(error, "where", "")) from error

@@ -411,8 +411,35 @@ def test_a_frozen_encoder_stands_beside_ridge_on_the_same_features(do):
     assert (job.state, job.error_code) == ("failed", "ENCODER_MISSING") and "Encoders" in job.error_hint
 
 
+def test_a_head_on_a_registered_encoder_asks_for_that_very_encoder(reference, do, tmp_path, run_jobs):
+    import torch
+
+    from ml.encoders.catalogue import architecture
+    from tissueboard.model_registry.encoders import register_encoder
+
+    name = "timm:test_vit.r160_in1k"
+    torch.manual_seed(0)
+    torch.save(architecture(name).state_dict(), tmp_path / "vit.pth")
+    encoder = register_encoder(None, name, tmp_path / "vit.pth")
+    job = do("predictions.fit_hex", name="on a vit", config={"encoder": name, "trained_layers": 0, "epochs": 3})
+    assert (job.state, job.error_sentence, job.traceback) == ("succeeded", "", "")
+    version = ModelVersion.objects.get(name="on a vit")
+    assert version.provenance["encoder"]["weights_sha256"] == encoder.sha256
+    params = {"slide": Slide.objects.first().pk, "version": version.pk}
+    made = enqueue(None, "predictions.virtual_map", params, cohorts=[reference])
+    run_jobs()
+    made.refresh_from_db()
+    assert made.state == "succeeded" and Prediction.objects.get(kind="feature bag", version=version).facts["dim"] == 64
+    ModelVersion.objects.filter(pk=encoder.pk).update(sha256="0" * 64)
+    again = enqueue(None, "predictions.virtual_map", params, cohorts=[reference], key="again")
+    run_jobs()
+    again.refresh_from_db()
+    assert (again.state, again.error_code) == ("failed", "ENCODER_MISSING") and "not in use" in again.error_sentence
+
+
 def test_a_released_checkpoint_makes_maps_and_shows_none_before_it_was_measured(reference, do, tmp_path, run_jobs):
     import torch
+    from django.core.management import call_command
 
     from ml.hex.checkpoint import load
     from ml.hex.released_weights import export_released
@@ -422,7 +449,8 @@ def test_a_released_checkpoint_makes_maps_and_shows_none_before_it_was_measured(
     own = load(weights_path(ModelVersion.objects.get(family="hex")))
     torch.save(export_released(own.folds[0].model), tmp_path / "checkpoint.pth")
     given = {"encoder": "compact-resnet-48", "markers": own.markers, "licence": "made by a test"}
-    version = register_released(None, "theirs", tmp_path / "checkpoint.pth", **given)
+    call_command("add_hex", "theirs", tmp_path / "checkpoint.pth", encoder="compact-resnet-48", markers=",".join(own.markers))
+    version = ModelVersion.objects.get(name="theirs")
     assert version.label == "released" and version.pretraining_overlap == "unknown" and not version.is_current
     slide = Slide.objects.first()
     enqueue(None, "predictions.virtual_map", {"slide": slide.pk, "version": version.pk}, cohorts=[reference])
