@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -21,8 +23,9 @@ def nuclear_density(images: NDArray[np.uint8], block: int = 512) -> NDArray[np.f
     return np.concatenate([stain_density(images[i : i + block])[..., 0].mean(axis=(1, 2)) for i in range(0, len(images), block)])
 
 
-def tile_statistics(images: NDArray[np.uint8], block: int = 512) -> NDArray[np.float32]:
-    """(n, 24) float32: per stain the mean, sd, four percentiles (of some 512 pixels) and texture at two scales.
+def tile_statistics(images: Any, block: int = 512) -> NDArray[np.float32]:
+    """(n, 24) float32 of tiles (n, S, S, 3) uint8 (an array, or anything that gives slices of one): per stain the mean, sd, four
+    percentiles (of some 512 pixels) and texture at two scales.
 
     Texture is the mean absolute difference of pixels 1 and 4 apart.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -45,8 +45,9 @@ def label_scale(labels: NDArray[np.float32], kind: Literal["p99_global", "divide
 class HexDataset:
     """Tiles of many slides.
 
-    images: (n, S, S, 3) uint8 RGB at the encoder's size, each tile_um wide; or (n, d) float32 vectors of a frozen encoder. labels: (n, P)
-    float32 in the unit of `scale`. patients, slides: (n,) str, one id per tile. markers: P names.
+    images: (n, S, S, 3) uint8 RGB of the encoder's size at most (smaller ones are enlarged batch by batch), each tile_um wide; or (n, d)
+    float32 vectors of a frozen encoder. labels: (n, P) float32 in the unit of `scale`. patients, slides: (n,) str, one id per tile.
+    markers: P names.
     """
 
     images: NDArray[np.uint8] | NDArray[np.float32]
@@ -77,7 +78,7 @@ def dataset(
         check_vectors(images)
     else:
         check_images(images)
-        images = resize(images, config.input_px)
+        images = shrunk(images, config.input_px)
     labels = np.asarray(labels, np.float32)
     n = len(images)
     if labels.shape != (n, len(markers)):
@@ -134,6 +135,25 @@ def check_vectors(vectors: NDArray[np.float32]) -> None:
         row = int(np.argmin(finite))
         sentence = f"{int((~finite).sum())} of {len(vectors)} tiles have features that are no numbers, the first in row {row}."
         raise HexDataError("features_not_finite", sentence, "Extract the features of that slide again.", f"features[{row}]")
+
+
+def shrunk(images: NDArray[np.uint8], px: int) -> NDArray[np.uint8]:
+    """Tiles of px at most: larger ones made smaller, others as they are (a memory map stays one)."""
+    return resize(images, px) if images.shape[1] > px else images
+
+
+class Rows:
+    """Some rows of an array that may lie on disk, for readers that ask for slices: no more than a slice is in memory."""
+
+    def __init__(self, array: NDArray[Any], index: NDArray[np.int64]) -> None:
+        self.array, self.index = array, index
+        self.ndim, self.shape = array.ndim, (len(index), *array.shape[1:])
+
+    def __len__(self) -> int:
+        return len(self.index)
+
+    def __getitem__(self, part: slice) -> NDArray[Any]:
+        return self.array[self.index[part]]
 
 
 def resize(images: NDArray[np.uint8], px: int, block: int = 512) -> NDArray[np.uint8]:

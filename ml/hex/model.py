@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ml.encoders.catalogue import EncoderSpec, build, encoder
 from ml.encoders.trainable import frozen_tower
 from ml.hex.config import HexFitConfig
+from ml.hex.data import Rows
 from ml.hex.errors import HexDataError
 
 
@@ -59,7 +60,7 @@ class HexModel(nn.Module):
 
     def __init__(self, network: nn.Module, head: HexHead, spec: EncoderSpec) -> None:
         super().__init__()
-        self.encoder, self.head = network, head
+        self.encoder, self.head, self.input_px = network, head, spec.input_px
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, 3, 1, 1), persistent=False)
         self.register_buffer("std", torch.tensor(spec.std).view(1, 3, 1, 1), persistent=False)
 
@@ -95,7 +96,7 @@ class NoEncoder(nn.Module):
 
 
 @torch.inference_mode()
-def head_on(model: HexModel, vectors: NDArray[np.float32], block: int = 8192) -> NDArray[np.float32]:
+def head_on(model: HexModel, vectors: NDArray[np.float32] | Rows, block: int = 8192) -> NDArray[np.float32]:
     """Raw predictions (n, P) float32 of vectors (n, d) that the model's encoder made."""
     device = next(model.head.parameters()).device
     parts = [torch.from_numpy(np.ascontiguousarray(vectors[i : i + block])).to(device) for i in range(0, len(vectors), block)]

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from ml.hex.config import HexPredictConfig
-from ml.hex.data import check_images, resize
+from ml.hex.data import Rows, check_images, resize, shrunk
 from ml.hex.errors import HexDataError
 from ml.hex.model import HexModel, head_on
 from ml.hex.ranges import range_vectors
@@ -64,7 +64,7 @@ def infer(
     config = config or HexPredictConfig()
     if config.precision == "as fitted":
         config = config.model_copy(update={"precision": weights.config.precision})
-    pixels = resize(np.asarray(images), weights.config.input_px)
+    pixels = shrunk(np.asarray(images), weights.config.input_px)
     used = list(range(len(weights.folds))) if fold is None else [fold]
     vectors, predictions = _run_folds(weights, pixels, config, sorted({*used, features_fold}))
     values = np.mean([predictions[k] for k in used], axis=0).astype(np.float32)
@@ -98,8 +98,10 @@ def load_once(model: HexWeights | str | Path) -> HexWeights:
 
 
 @torch.inference_mode()
-def run_model(model: HexModel, pixels: NDArray[np.uint8], config: HexPredictConfig) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """Vectors (n, d) and raw predictions (n, P) of tiles that have the encoder's size; on the device where the model is."""
+def run_model(
+    model: HexModel, pixels: NDArray[np.uint8] | Rows, config: HexPredictConfig
+) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """Vectors (n, d) and raw predictions (n, P) of tiles (n, S, S, 3) uint8, brought to the encoder's size; on the device of the model."""
     model.eval()
     features, values = [], []
     for tiles in _blocks(model, pixels, config.batch):
@@ -112,8 +114,8 @@ def run_model(model: HexModel, pixels: NDArray[np.uint8], config: HexPredictConf
 
 
 @torch.inference_mode()
-def embed_tiles(model: HexModel, pixels: NDArray[np.uint8], config: HexPredictConfig) -> NDArray[np.float32]:
-    """The encoder's vectors (n, d) float32 of tiles (n, S, S, 3) uint8 that have its size."""
+def embed_tiles(model: HexModel, pixels: NDArray[np.uint8] | Rows, config: HexPredictConfig) -> NDArray[np.float32]:
+    """The encoder's vectors (n, d) float32 of tiles (n, S, S, 3) uint8, brought to its size block by block."""
     model.eval()
     found = []
     for tiles in _blocks(model, pixels, config.batch):
@@ -128,8 +130,8 @@ def _arithmetic(tiles: Tensor, config: HexPredictConfig) -> torch.autocast:
     return torch.autocast(tiles.device.type, dtype=dtype, enabled=dtype is not None and tiles.device.type == "cuda")
 
 
-def _blocks(model: HexModel, pixels: NDArray[np.uint8], batch: int) -> Iterator[Tensor]:
+def _blocks(model: HexModel, pixels: NDArray[np.uint8] | Rows, batch: int) -> Iterator[Tensor]:
     device = next(model.parameters()).device
     for start in range(0, len(pixels), batch):
-        block = torch.from_numpy(np.ascontiguousarray(pixels[start : start + batch]))
+        block = torch.from_numpy(resize(pixels[start : start + batch], model.input_px))
         yield block.to(device).permute(0, 3, 1, 2).float().div_(255)

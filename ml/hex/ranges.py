@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ml.hex.colour import tile_statistics
+from ml.hex.data import Rows
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,7 @@ class FeatureRange:
         return far.astype(np.float32)
 
 
-def range_vectors(features: NDArray[np.float32], images: NDArray[np.uint8]) -> NDArray[np.float32]:
+def range_vectors(features: NDArray[np.float32], images: NDArray[np.uint8] | Rows) -> NDArray[np.float32]:
     """What a tile is judged by, (n, d + k) float32: the encoder's vector, and plain colour and texture statistics of its pixels.
 
     The second part is needed because a network can map tissue that it never saw onto vectors that it knows.

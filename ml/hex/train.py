@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from ml.encoders.catalogue import encoder
 from ml.hex.checkpoint import fingerprint, read_fold_if_same, write_fold
 from ml.hex.config import HexFitConfig, HexPredictConfig
-from ml.hex.data import HexDataset, check_images, dataset, resize
+from ml.hex.data import HexDataset, Rows, check_images, dataset, shrunk
 from ml.hex.errors import HexDataError
 from ml.hex.evaluate import CardRow, MarkerFigures, evaluate, predictability_card
 from ml.hex.lightning_module import HexTraining
@@ -110,7 +110,7 @@ def fit(
     run = _Run(progress, stop, record, Path(checkpoint_dir) if checkpoint_dir else None, encoder_weights, devices, start or {})
     check_images(np.asarray(images))
     if config.trained_layers == 0:
-        network, pixels = tower(config, encoder_weights), resize(np.asarray(images), config.input_px)
+        network, pixels = tower(config, encoder_weights), shrunk(np.asarray(images), config.input_px)
         base = HexModel(network, HexHead(encoder(config.encoder).dim, 1, config.hidden), encoder(config.encoder)).eval()
         with _on_gpu(base):
             vectors = embed_tiles(base, pixels, HexPredictConfig())
@@ -188,7 +188,7 @@ def _cross_fit(
                 shutil.rmtree(_state_folder(run, k), ignore_errors=True)
         fitted.append(done)
         with _on_gpu(done.model):
-            held_out[mine] = np.maximum(_predict(done.model, data.images[mine]), 0)
+            held_out[mine] = np.maximum(_predict(done.model, Rows(data.images, mine)), 0)
     figures = evaluate(held_out, data.labels, data.slides.tolist(), data.patients.tolist(), data.markers, seed=config.seed)
     if run.progress is not None:
         run.progress(1.0, "measured on held-out patients")
@@ -251,9 +251,9 @@ def _fit_fold(
         model.head.absorb(torch.from_numpy(centre), torch.from_numpy(spread))
     model.head.rescale(torch.from_numpy(mean), torch.from_numpy(sd))
     with _on_gpu(model):
-        vectors = data.images[index] if network is not None else embed_tiles(model, data.images[index], HexPredictConfig())
+        vectors = data.images[index] if network is not None else embed_tiles(model, Rows(data.images, index), HexPredictConfig())
     tiles = data.images if network is None else pixels
-    judged = vectors if tiles is None else range_vectors(vectors, tiles[index])
+    judged = vectors if tiles is None else range_vectors(vectors, Rows(tiles, index))
     about = {"tiles": len(index), "patients": len(np.unique(data.patients[index]))}
     return HexFold(model, fit_range(judged), {**asdict(facts), **about})
 
@@ -265,7 +265,7 @@ def _new_model(data: HexDataset, config: HexFitConfig, run: _Run, network: Any) 
     return HexModel(network, HexHead(data.images.shape[1], len(config.markers), config.hidden, config.dropout), spec)
 
 
-def _predict(model: HexModel, inputs: NDArray[Any]) -> NDArray[np.float32]:
+def _predict(model: HexModel, inputs: NDArray[Any] | Rows) -> NDArray[np.float32]:
     return head_on(model, inputs) if inputs.ndim == 2 else run_model(model, inputs, HexPredictConfig())[1]
 
 
@@ -290,7 +290,7 @@ def _watch(module: HexTraining, inputs: NDArray[Any], labels: NDArray[np.float32
 
     def measure(epoch: int) -> dict[str, float]:
         training, device = module.training, module.mean.device
-        predicted = torch.from_numpy(_predict(module.model.eval(), inputs[some])).to(device)
+        predicted = torch.from_numpy(_predict(module.model.eval(), Rows(inputs, some))).to(device)
         with torch.no_grad():
             loss = float(module.loss(predicted, torch.from_numpy(labels[some]).to(device)))
         module.model.train(training)

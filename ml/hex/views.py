@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
+from torch.nn import functional as F
 from torchvision.transforms import InterpolationMode
 from torchvision.transforms.v2 import functional as tv
 
@@ -139,4 +140,11 @@ class Batches:
         for at in range(0, len(mine), self.size):
             rows = mine[at : at + self.size]
             inputs = torch.from_numpy(np.ascontiguousarray(self.inputs[rows]))
-            yield (view(inputs) if inputs.ndim == 4 else inputs), torch.from_numpy(self.labels[rows])
+            yield (self._sized(view(inputs)) if inputs.ndim == 4 else inputs), torch.from_numpy(self.labels[rows])
+
+    def _sized(self, tiles: Tensor) -> Tensor:
+        """Tiles of fewer pixels than the encoder takes, enlarged after they were turned (spec 2.2); antialiased bilinear."""
+        px = self.config.input_px
+        if tiles.shape[-1] == px:
+            return tiles
+        return F.interpolate(tiles, size=(px, px), mode="bilinear", antialias=True, align_corners=False).clamp_(0, 1)

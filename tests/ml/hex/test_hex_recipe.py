@@ -183,3 +183,18 @@ def test_two_processes_share_the_batches_and_end_with_one_model(tmp_path):
     told = [json.loads(path.read_text()) for path in sorted(tmp_path.glob("rank*.json"))]
     assert len(told) == 2, done.stderr[-2000:]
     assert told[0] == told[1] and np.isfinite(told[0]).all()
+
+
+def test_small_tiles_are_enlarged_batch_by_batch_and_judged_as_they_are(toy, tmp_path):
+    """Tiles of fewer pixels than the encoder takes stay on disk; in training as when applied the same road is taken."""
+    half = toy.images[:, ::2, ::2][:, :24, :24]
+    path = tmp_path / "tiles.npy"
+    np.save(path, half)
+    config = HexFitConfig(**{**SMALL, "epochs": 3})
+    on_disk = fit(np.load(path, mmap_mode="c"), toy.labels, toy.patients, toy.slides, MARKERS, config)
+    in_memory = fit(half, toy.labels, toy.patients, toy.slides, MARKERS, config)
+    np.testing.assert_array_equal(on_disk.held_out, in_memory.held_out)
+    mine = np.array([on_disk.fold_of[p] == 0 for p in toy.patients])
+    found = infer(on_disk.weights, half[mine], 0)
+    np.testing.assert_allclose(found.values, on_disk.held_out[mine], atol=1e-5)
+    assert np.mean(infer(on_disk.weights, half[~mine], 0).out_of_range > 1) < 0.03, "its own fitting tiles are inside its range"
