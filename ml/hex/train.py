@@ -32,6 +32,8 @@ from ml.training.splits import patient_folds
 
 # Held-out tiles that the curve of a fold is measured on after each epoch; nothing is chosen by it.
 WATCHED = 1000
+# Times that a fold is looked at, at most: looking takes a third of an epoch's time on a small fold.
+LOOKS = 12
 
 
 @dataclass(frozen=True)
@@ -242,7 +244,7 @@ def _fit_fold(
             devices=run.devices,
             seed=seed,
             record=_named(run.record, fold),
-            measure=_watch(module, inputs, data.labels, held, seed) if run.record is not None else None,
+            measure=_watch(module, inputs, data.labels, held, seed, total / per_epoch) if run.record is not None else None,
             checkpoints=_state_folder(run, fold) if run.folder is not None else None,
             every=config.checkpoint_every,
         )
@@ -284,11 +286,16 @@ def _moments(vectors: NDArray[Any]) -> tuple[NDArray[np.float32], NDArray[np.flo
     return vectors.mean(axis=0).astype(np.float32), np.where(sd > 1e-6, sd, 1).astype(np.float32)
 
 
-def _watch(module: HexTraining, inputs: NDArray[Any], labels: NDArray[np.float32], held: NDArray[np.int64], seed: int) -> Any:
-    """Loss on some held-out tiles after an epoch, for the curve."""
+def _watch(
+    module: HexTraining, inputs: NDArray[Any], labels: NDArray[np.float32], held: NDArray[np.int64], seed: int, epochs: float
+) -> Any:
+    """Loss on some held-out tiles after an epoch (of many epochs after some of them and the last), for the curve."""
     some = np.sort(np.random.default_rng(seed).permutation(held)[:WATCHED])
+    every, last = max(1, math.ceil(epochs / LOOKS)), math.ceil(epochs) - 1
 
     def measure(epoch: int) -> dict[str, float]:
+        if (epoch + 1) % every and epoch != last:
+            return {}
         training, device = module.training, module.mean.device
         predicted = torch.from_numpy(_predict(module.model.eval(), Rows(inputs, some))).to(device)
         with torch.no_grad():

@@ -6,6 +6,8 @@ A worker that a test starts as a process gets the same home and the name of the 
 import os
 import tempfile
 
+# Small steps on two cores that workers, servers and a browser use too: a second thread would mostly wait.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 if "TISSUEBOARD_TEST_HOME" not in os.environ:
     # The process id lets a later run recognise and remove what a killed run left behind.
     os.environ["TISSUEBOARD_TEST_HOME"] = tempfile.mkdtemp(prefix=f"tissueboard-test-{os.getpid()}-", dir="/tmp")
