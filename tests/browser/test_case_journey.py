@@ -39,7 +39,10 @@ def test_from_login_to_a_similar_case(visit):
 
     page.wait_for_selector(".compare[data-shown]")
     boxes = page.locator(".compare .niche-box")
-    page.wait_for_function("() => document.querySelectorAll('.compare [data-right] .niche-box').length > 0")
+    # The two viewers open in any order, and each draws its own boxes.
+    page.wait_for_function(
+        "() => ['left', 'right'].every(side => document.querySelectorAll(`.compare [data-${side}] .niche-box`).length > 0)"
+    )
     assert boxes.count() == 2 * page.locator("[data-matches] button").count()
     page.locator("[data-neighbour]").nth(1).click()
     second = page.locator("[data-neighbour]").nth(1).locator(".neighbour-name").inner_text()
