@@ -210,14 +210,14 @@ def apply_mica(ctx: JobContext) -> Done:
         bag = bag_of(source, encoder, version.config["codex_encoder"], weights.config.modality)
         (found,) = families.runner("mica", "predict")(weights, [bag], choice.fold)
         (risk,) = families.runner("cox_summary", "predict")(calibrated, [[score_of(found.probability)]], [patient.code])
-        shown = _explanation(ctx, version, source, weights, bag, choice.fold)
+        about, shown = _explanation(version, source, weights, bag, choice.fold)
     in_sample = choice.in_sample or source.in_sample
-    facts = {"mica_probability": found.probability, "mica_risk": found.risk, **(shown.about if shown else {})}
+    facts = {"mica_probability": found.probability, "mica_risk": found.risk, "explanation": about}
 
     def publish() -> None:
-        saved = replace_sample(source, in_sample)
         group = "higher" if calibrated.group(risk) == "high" else "lower"
-        save_risk(ctx, version, saved, risk, group=group, fold=None if in_sample else choice.fold, more=facts)
+        fold = None if in_sample else choice.fold
+        save_risk(ctx, version, source, risk, group=group, fold=fold, more=facts, in_sample=choice.in_sample)
         if shown is not None:
             fields = {"fold": choice.fold, "in_sample": in_sample, "code_version": ctx.code_version, "job_id": ctx.job_id}
             fields |= {"inputs": {"virtual map": source.sha256, "weights": version.sha256}, "facts": plain(shown.facts)}
@@ -225,12 +225,6 @@ def apply_mica(ctx: JobContext) -> Done:
 
     outputs = [OutputSpec("risk", "", {"patient": patient.pk})]
     return Done(outputs + ([OutputSpec("explanation", shown.key, {"sha256": shown.sha256})] if shown else []), publish)
-
-
-def replace_sample(source: Prediction, in_sample: bool) -> Prediction:
-    """The map as the risk's source; in_sample also where MICA's own weights saw the patient."""
-    source.in_sample = in_sample
-    return source
 
 
 def load_calibration(version: ModelVersion) -> Any:
@@ -242,16 +236,18 @@ def load_calibration(version: ModelVersion) -> Any:
 
 @dataclass(frozen=True)
 class Shown:
-    """An explanation in the store. about: markers that raise and lower the risk most, for the risk's own facts."""
+    """The map of an explanation in the store."""
 
     key: str
     sha256: str
     facts: dict[str, Any]
-    about: dict[str, Any]
 
 
-def _explanation(ctx: JobContext, version: ModelVersion, source: Prediction, weights: Any, bag: Any, fold: int | None) -> Shown | None:
-    """Integrated gradients of the risk: a map over the slide, and a figure per marker. None for a model without tiles."""
+def _explanation(
+    version: ModelVersion, source: Prediction, weights: Any, bag: Any, fold: int | None
+) -> tuple[dict[str, Any], Shown | None]:
+    """Integrated gradients of the risk: markers that raise and lower it most, and the map over the slide (None for a model without
+    tiles)."""
     import numpy as np
 
     from ml.hex.maps import to_map
@@ -267,7 +263,7 @@ def _explanation(ctx: JobContext, version: ModelVersion, source: Prediction, wei
         named = [(found.markers[i], float(found.codex[i])) for i in order]
         about["markers"] = named[::-1][:5] + named[:5] if len(named) > 10 else named[::-1]
     if found.tiles is None:
-        return None
+        return about, None
     grid = grid_of_bag(source, version.parents.filter(family="encoder").first())
     virtual = to_map(found.tiles.astype(np.float32)[:, None], grid, (ATTRIBUTION,))
     virtual = replace(virtual, unit="contribution to MICA's risk score")
@@ -288,4 +284,4 @@ def _explanation(ctx: JobContext, version: ModelVersion, source: Prediction, wei
         "steps": found.steps,
         "n_tiles": len(grid),
     }
-    return Shown(key, store.save(temp, key), facts, {"explanation": about})
+    return about, Shown(key, store.save(temp, key), facts)

@@ -208,9 +208,18 @@ def _save(ctx: JobContext, version: ModelVersion, summary: Summary, risk: Any, m
 
 
 def save_risk(
-    ctx: JobContext, version: ModelVersion, source: Prediction, risk: Any, *, group: str, fold: int | None, more: dict[str, Any]
+    ctx: JobContext,
+    version: ModelVersion,
+    source: Prediction,
+    risk: Any,
+    *,
+    group: str,
+    fold: int | None,
+    more: dict[str, Any],
+    in_sample: bool = False,
 ) -> None:
-    """Makes a risk (ml.types.Risk) the one of its patient and version. source: the map of her index slide that it came from."""
+    """Makes a risk (ml.types.Risk) the one of its patient and version. source: the map of her index slide that it came from; in_sample: the
+    version's own weights saw her outcome (weights of the map that saw her proteins count by themselves)."""
     Prediction.objects.update_or_create(
         patient=source.patient,
         slide=None,
@@ -219,7 +228,7 @@ def save_risk(
         defaults={
             "job_id": ctx.job_id,
             "fold": fold,
-            "in_sample": source.in_sample,
+            "in_sample": in_sample or source.in_sample,
             "inputs": {"virtual map": source.sha256, "weights": version.sha256},
             "code_version": ctx.code_version,
             "facts": plain(

@@ -338,6 +338,8 @@ def test_one_branch_alone_can_be_trained(train):
     assert "modalities" in ModelVersion.objects.get(name="he").metrics
     assert train("codex", modality="codex").state == "succeeded"
     assert not Prediction.objects.filter(kind="explanation", version__name="codex").exists()
+    for risk in Prediction.objects.filter(kind="risk", version__name="codex"):
+        assert len(risk.facts["explanation"]["markers"]) == 10, "its markers are told, though it has no tiles"
 
 
 def test_the_mica_pipeline_takes_the_maps_that_are_there(reference, train):
