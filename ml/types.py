@@ -81,6 +81,29 @@ class VirtualMap:
 
 
 @dataclass(frozen=True)
+class MultiplexImage:
+    """Measured channels of one tissue at one pitch.
+
+    values: (channels, rows, cols) float32, in the unit in which they were stored, finite. markers: one name per channel.
+    um_per_px: side of a pixel in um. mask: (rows, cols) int32, 0 where there is no cell, else its id (ids need not be consecutive).
+    tissue: (rows, cols) bool. Both are None where there is none.
+    """
+
+    values: NDArray[np.float32]
+    markers: tuple[str, ...]
+    um_per_px: float
+    mask: NDArray[np.int32] | None = None
+    tissue: NDArray[np.bool_] | None = None
+
+    def __post_init__(self) -> None:
+        if self.values.ndim != 3 or len(self.values) != len(self.markers):
+            raise ValueError(f"{self.values.shape} values do not fit {len(self.markers)} markers.")
+        for name, one in (("mask", self.mask), ("tissue", self.tissue)):
+            if one is not None and one.shape != self.values.shape[1:]:
+                raise ValueError(f"The {name} is {one.shape}, the image {self.values.shape[1:]}.")
+
+
+@dataclass(frozen=True)
 class NicheSet:
     """A tissue as a weighted set of niches.
 
