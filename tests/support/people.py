@@ -236,6 +236,7 @@ def _predictions(slide: Any, tissue: Any, versions: dict[str, Any], risk_version
     Niche.objects.bulk_create(
         Niche(
             prediction=niche_set,
+            patient=patient,
             slide=slide,
             version=versions["niche"],
             rank=i,

@@ -14,7 +14,7 @@ from tissueboard.predictions.models import Prediction
 from tissueboard.slides.models import Slide
 from tissueboard.store import store
 
-from .models import Niche
+from .publishing import publish_niche_set
 
 MODEL_FILE = "niche.json"
 
@@ -90,46 +90,21 @@ def make_niches(ctx: JobContext) -> Done:
     ctx.progress(0.9, f"{len(chosen.weights)} of {len(niches)} niches stand for the tissue")
     by_box = {tuple(box): row for row, box in enumerate(niches.boxes.tolist())}
     names = hex_version.panel
-    rows = []
-    for rank, (vector, weight, box) in enumerate(zip(chosen.vectors, chosen.weights, chosen.boxes.tolist())):
-        means = niches.protein_mean[by_box[tuple(box)]]
-        proteins = {name: round(float(v), 5) for name, v in zip(names, means)}
-        rows.append((rank, vector, float(weight), box, proteins))
+    means = niches.protein_mean[[by_box[tuple(box)] for box in chosen.boxes.tolist()]]
+    proteins = [{name: round(float(v), 5) for name, v in zip(names, row)} for row in means]
+    fields = {
+        "job_id": ctx.job_id,
+        "fold": bag.fold,
+        "in_sample": bag.in_sample,
+        "inputs": {"feature bag": bag.sha256, "weights": version.sha256},
+        "code_version": ctx.code_version,
+        "facts": {"n_niches": len(niches), "n_medoids": len(proteins), "niche_um": model.config.niche_um},
+    }
 
     def publish() -> None:
-        prediction, _ = Prediction.objects.update_or_create(
-            slide=slide,
-            kind=Prediction.Kind.NICHE_SET,
-            version=version,
-            defaults={
-                "patient": slide.sample.patient,
-                "job_id": ctx.job_id,
-                "fold": bag.fold,
-                "in_sample": bag.in_sample,
-                "inputs": {"feature bag": bag.sha256, "weights": version.sha256},
-                "code_version": ctx.code_version,
-                "facts": {"n_niches": len(niches), "n_medoids": len(rows), "niche_um": model.config.niche_um},
-            },
-        )
-        prediction.niches.all().delete()
-        Niche.objects.bulk_create(
-            Niche(
-                prediction=prediction,
-                slide=slide,
-                version=version,
-                rank=rank,
-                vector=vector.tolist(),
-                weight=weight,
-                x=box[0],
-                y=box[1],
-                width=box[2],
-                height=box[3],
-                proteins=proteins,
-            )
-            for rank, vector, weight, box, proteins in rows
-        )
+        publish_niche_set(slide, version, chosen, proteins, fields)
 
-    return Done([OutputSpec("niche set", "", {"n_medoids": len(rows)})], publish)
+    return Done([OutputSpec("niche set", "", {"n_medoids": len(proteins)})], publish)
 
 
 def niches_of_bag(bag: Prediction, config: Any) -> Any:

@@ -36,12 +36,12 @@ def candidate_sets(
     niches = (
         Niche.objects.visible_to(user)
         .filter(version=version, slide__simulated=simulated)
-        .exclude(slide__sample__patient__code=without_tissue_of.sample.patient.code)
+        .exclude(patient__code=without_tissue_of.sample.patient.code)
     )
     if without_tissue_of.working_sha256:
         niches = niches.exclude(slide__working_sha256=without_tissue_of.working_sha256)
     if cohort is not None:
-        niches = niches.filter(slide__sample__patient__cohort=cohort)
+        niches = niches.filter(patient__cohort=cohort)
     if other_site_than is not None:
         niches = niches.exclude(slide__site=other_site_than)
     sets: dict[int, list[Niche]] = defaultdict(list)

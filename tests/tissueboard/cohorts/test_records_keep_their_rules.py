@@ -3,6 +3,7 @@
 import pytest
 from django.db import IntegrityError, transaction
 
+from tissueboard.assays.models import MultiplexImage
 from tissueboard.cohorts.models import ClinicalVariable, Cohort, Endpoint, Event, Membership, Patient, Sample
 from tissueboard.jobs.models import Job
 from tissueboard.model_registry.models import ModelVersion
@@ -15,6 +16,10 @@ pytestmark = pytest.mark.django_db
 
 def patient(w):
     return w.lung.patient
+
+
+def image(w):
+    return MultiplexImage.objects.create(sample=w.lung.sample, name="an image", sealed_sha256="7" * 64)
 
 
 BROKEN = {
@@ -71,6 +76,16 @@ BROKEN = {
     ),
     "two versions of one name": ("one_version_per_name", lambda w: ModelVersion.objects.filter(family="cox_summary").update(name="same")),
     "a map without a slide": ("prediction_of_a_slide", lambda w: Prediction.objects.filter(pk=w.lung.map.pk).update(slide=None)),
+    "a map of a slide and of an image": (
+        "prediction_of_one_tissue",
+        lambda w: Prediction.objects.filter(pk=w.lung.map.pk).update(image=image(w)),
+    ),
+    "two outputs of an image": (
+        "one_output_per_image_and_version",
+        lambda w: Prediction.objects.filter(kind="niche set").update(slide=None, image=image(w)),
+    ),
+    "niche of no tissue": ("niche_of_one_tissue", lambda w: Niche.objects.update(slide=None)),
+    "niche of two tissues": ("niche_of_one_tissue", lambda w: Niche.objects.update(image=image(w))),
     "niche of no weight": ("niche_weight_in_range", lambda w: Niche.objects.update(weight=0)),
     "two jobs of one request": (
         "jobs_job_idempotency_key",

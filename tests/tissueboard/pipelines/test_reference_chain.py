@@ -164,7 +164,7 @@ def test_the_same_picture_under_another_code_is_no_similar_case(reference, manag
     made.pk, made.slide, made.patient = None, twin, patient
     made.save(force_insert=True)
     for niche in niches:
-        niche.pk, niche.slide, niche.prediction = None, twin, made
+        niche.pk, niche.slide, niche.patient, niche.prediction = None, twin, patient, made
     Niche.objects.bulk_create(niches)
     query = Slide.objects.get(pk=before.query_slide.pk)
     other_bytes = similar_cases(manager, query, k=5)
@@ -252,7 +252,7 @@ def test_a_same_person_in_another_cohort_fills_one_place_only(reference, manager
     prediction.pk, prediction.slide, prediction.patient = None, other, patient
     prediction.save()
     for niche in niches:
-        niche.pk, niche.slide, niche.prediction = None, other, prediction
+        niche.pk, niche.slide, niche.patient, niche.prediction = None, other, patient, prediction
         niche.save()
     found = similar_cases(manager, query, k=5)
     assert [hit.patient.code for hit in found.hits] == before and found.n_candidates == 6
