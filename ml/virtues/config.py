@@ -19,15 +19,13 @@ class VirtuesConfig(BaseModel):
         default="hv" * 8,
         pattern="^[hv]+$",
         max_length=64,
-        description="Encoder blocks: h = spatial attention, v = attention across markers.",
+        description="Encoder blocks: h = spatial, v = across markers.",
     )
     num_encoder_heads: int = Field(default=8, ge=1, le=64, description="Attention heads of the encoder.")
     decoder_pattern: str = Field(default="ffff", pattern="^f+$", max_length=32, description="Decoder blocks (f = full attention).")
     num_decoder_heads: int = Field(default=8, ge=1, le=64, description="Attention heads of the decoder.")
     marker_embedding_dim: int = Field(default=640, ge=1, le=8192, description="Length of a marker's protein embedding (ESM-2 150M: 640).")
-    num_decoder_hidden_layers: int = Field(
-        default=0, ge=0, le=8, description="Layers of the output head; 0 and 1 both mean one linear layer."
-    )
+    num_decoder_hidden_layers: int = Field(default=0, ge=0, le=8, description="Layers of the output head; 0 and 1 mean the same.")
     norm_after_encoder_decoder: Literal[True] = Field(default=True, description="LayerNorm at the end of encoder and decoder.")
     positional_embedding_type: Literal["rope"] = Field(default="rope", description="Rotary positions of the grid.")
     prior_bias_embedding_type: Literal["esm"] = Field(default="esm", description="Markers are told by protein embeddings.")

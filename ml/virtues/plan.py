@@ -80,7 +80,7 @@ def rounded(length: Index) -> Index:
 
 
 def sequences(key: Index, padded: bool) -> Sequences:
-    """Tokens of equal key form a sequence. key: (n,) int64 of the packed tokens. padded: sequences of almost equal length share a bucket."""
+    """Tokens of equal key form a sequence. key: (n,) int64 of the packed tokens. padded: sequences of nearly one length share one."""
     order = np.argsort(key, kind="stable")
     _, start, length = np.unique(key[order], return_index=True, return_counts=True)
     bucket_of = rounded(length) if padded else length
@@ -98,7 +98,7 @@ def sequences(key: Index, padded: bool) -> Sequences:
 
 
 def plan_tokens(channels: Sequence[int], grid: tuple[int, int], masks: Sequence[Tensor] | None = None) -> TokenPlan:
-    """The plan of a batch. channels: C of each sample. grid: (H, W) patches, the same for all. masks: (C, H, W) bool each, True = masked."""
+    """The plan of a batch. channels: C of each sample. grid: (H, W) patches, the same for all. masks: (C, H, W) bool, True = masked."""
     size = grid[0] * grid[1]
     sample = np.repeat(np.arange(len(channels)), [(c + 1) * size for c in channels])
     channel = np.concatenate([np.repeat(np.arange(c + 1), size) for c in channels])
