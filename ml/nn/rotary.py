@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -17,7 +19,8 @@ def rotary_tables(head_dim: int, length: int) -> tuple[Tensor, Tensor]:
     if head_dim % 4:
         raise ValueError(f"A head of {head_dim} dimensions cannot be rotated along two axes: it must be divisible by four.")
     half = head_dim // 2
-    theta = BASE ** -(torch.arange(0, half, 2, dtype=torch.float32) / half)
+    # By the exponential, as in the released tables: a power differs from it in the last digit, and position 1199 shows that.
+    theta = torch.exp(torch.arange(0, half, 2, dtype=torch.float32) * (-math.log(BASE) / half))
     angle = torch.arange(length, dtype=torch.float32)[:, None] * theta
     angle = torch.cat([angle, angle], dim=1)
     return angle.cos(), angle.sin()
