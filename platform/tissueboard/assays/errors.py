@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from enum import StrEnum
 
-from ml.slides.findings import Finding, Severity
+from ml.slides.findings import Finding, FindingCode, Severity, SlideError
 from tissueboard.errors import TissueboardError
 
 
@@ -18,6 +18,15 @@ class AssayCode(StrEnum):
     NOTHING_GIVEN = "NOTHING_GIVEN"
     BAD_CHANNELS = "BAD_CHANNELS"
     BAD_TECHNOLOGY = "BAD_TECHNOLOGY"
+    # cells, places on slides, proteins of channels
+    NO_CELLS = "NO_CELLS"
+    CELLS_STATE = "CELLS_STATE"
+    FILE_TOO_LARGE = "FILE_TOO_LARGE"
+    FILE_CHANGED = "FILE_CHANGED"
+    NO_SUCH_SLIDE = "NO_SUCH_SLIDE"
+    ALIGNMENT_GIVEN_TWICE = "ALIGNMENT_GIVEN_TWICE"
+    CHANNEL_NAME_INVALID = "CHANNEL_NAME_INVALID"
+    PROTEIN_TABLE_INVALID = "PROTEIN_TABLE_INVALID"
     # measured labels of a slide
     BAD_LABEL_KIND = "BAD_LABEL_KIND"
     TABLE_TOO_LARGE = "TABLE_TOO_LARGE"
@@ -43,6 +52,12 @@ class AssayCode(StrEnum):
 
 class AssayRefused(TissueboardError):
     """What was asked of an assay cannot be done; the text is for the person who asked."""
+
+
+def refused(error: SlideError, status: int | None = None) -> AssayRefused:
+    """What ml says of a file, as a refusal."""
+    full = 507 if error.code == FindingCode.DISK_FULL else None
+    return AssayRefused(error.code, error.sentence, error.hint, where=error.where, status=status or full)
 
 
 class LabelsRefused(AssayRefused):

@@ -1,4 +1,4 @@
-"""Measured molecular data: intensities per tile of a slide, and images of measured channels."""
+"""Measured molecular data: intensities per tile, images of measured channels, their cells, their place on a slide, their proteins."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from django.db import models
 from django.db.models import Q
 
 from tissueboard.cohorts.access import ScopedQuerySet
-from tissueboard.cohorts.models import Sample
+from tissueboard.cohorts.models import Cohort, Sample
 from tissueboard.slides.models import Slide
 
 MULTIPLEX_STATES = ("checking", "building tiles", "ready", "needs attention", "rejected")
@@ -122,3 +122,109 @@ class MultiplexImage(models.Model):
     def size_mm(self) -> tuple[float, float] | None:
         """Width and height in mm."""
         return None if self.mpp is None or not self.width else (self.width * self.mpp / 1000, self.height * self.mpp / 1000)
+
+
+class CellMask(models.Model):
+    """The cells of a multiplex image: which pixels are of which cell, and, where there is one, a table of them.
+
+    key: a folder in the store (ml.multiplex.mask_files), of the image's size. table_key: Parquet with cell_id, columns of types, numbers.
+    facts: mask (ml.multiplex.masks.mask_facts), table (ml.multiplex.cell_tables.CellTable.facts). A waiting mask takes nobody's place; a
+    replaced one stays as a row, so that what was made with it can be told.
+    """
+
+    cohort_path = "image__sample__patient__cohort"
+
+    class State(models.TextChoices):
+        READY = "ready"
+        NEEDS_ATTENTION = "needs attention"
+
+    image = models.ForeignKey(MultiplexImage, models.CASCADE, related_name="cell_masks")
+    state = models.CharField(max_length=24, choices=State.choices, default=State.READY)
+    key = models.CharField(max_length=255)
+    sha256 = models.CharField(max_length=64)
+    n_cells = models.PositiveIntegerField()
+    table_key = models.CharField(max_length=255, blank=True)
+    table_sha256 = models.CharField(max_length=64, blank=True)
+    facts = models.JSONField(default=dict, blank=True)
+    findings = models.JSONField(default=list, blank=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    replaced_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["image", "state"], condition=Q(replaced_at__isnull=True), name="one_cell_mask_of_a_state_per_image"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"cells of image {self.image_id}"
+
+
+class Alignment(models.Model):
+    """Where a multiplex image lies on an H&E slide of the same patient.
+
+    matrix: two rows of three numbers, from pixels of the image to px0 of the working slide. landmarks: [{image: [x, y], slide: [x, y],
+    off_um}] that it was fitted to, or none. residual_um: their root mean square distance. facts: ml.multiplex.align.facts_of.
+    """
+
+    cohort_path = "image__sample__patient__cohort"
+
+    image = models.ForeignKey(MultiplexImage, models.CASCADE, related_name="alignments")
+    slide = models.ForeignKey(Slide, models.CASCADE, related_name="alignments")
+    matrix = models.JSONField()
+    landmarks = models.JSONField(default=list, blank=True)
+    residual_um = models.FloatField(null=True, blank=True)
+    facts = models.JSONField(default=dict, blank=True)
+    findings = models.JSONField(default=list, blank=True)
+    created_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+    created_at = models.DateTimeField(auto_now_add=True)
+    replaced_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-created_at", "-pk"]
+        constraints = [
+            models.UniqueConstraint(
+                fields=["image", "slide"], condition=Q(replaced_at__isnull=True), name="one_alignment_per_image_and_slide"
+            )
+        ]
+
+    def __str__(self) -> str:
+        return f"image {self.image_id} on slide {self.slide_id}"
+
+
+class ChannelProtein(models.Model):
+    """What a cohort takes a channel for, where it differs from the house's table (ml.multiplex.uniprot). The newest row of a channel rules.
+
+    key: ml.multiplex.uniprot.channel_key of its name. uniprot: an accession, "" for no protein. house: the house's table rules again.
+    """
+
+    cohort_path = "cohort"
+
+    cohort = models.ForeignKey(Cohort, models.CASCADE, related_name="channel_proteins")
+    channel = models.CharField(max_length=80)
+    key = models.CharField(max_length=80)
+    uniprot = models.CharField(max_length=16, blank=True)
+    house = models.BooleanField(default=False)
+    note = models.CharField(max_length=200, blank=True)
+    by = models.ForeignKey(settings.AUTH_USER_MODEL, models.SET_NULL, null=True, blank=True, related_name="+")
+    at = models.DateTimeField(auto_now_add=True)
+    replaced_at = models.DateTimeField(null=True, blank=True)
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-at", "-pk"]
+        constraints = [
+            models.UniqueConstraint(fields=["cohort", "key"], condition=Q(replaced_at__isnull=True), name="one_protein_per_channel"),
+            models.CheckConstraint(name="house_names_no_protein", condition=Q(house=False) | Q(uniprot="")),
+        ]
+
+    def __str__(self) -> str:
+        return f"{self.channel}: {self.uniprot or 'none'}"
