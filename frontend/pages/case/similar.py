@@ -70,8 +70,8 @@ def _slide_of(request: HttpRequest, patient: Any) -> Any:
 
 def _answer(user: Any, patient: Any, slide: Any, other: bool) -> dict[str, Any]:
     from tissueboard.predictions.selectors import maps_of_slide
-    from tissueboard.retrieval.selectors import niche_set_of_slide
-    from tissueboard.retrieval.services import outcome_value_note, similar_cases
+    from tissueboard.retrieval.outcome_value import outcome_value_note
+    from tissueboard.retrieval.services import similar_cases
 
     found = similar_cases(user, slide, patient.cohort.neighbours, other_sites_only=other)
     own_maps = maps_of_slide(user, slide) if found.hits else []
@@ -86,8 +86,7 @@ def _answer(user: Any, patient: Any, slide: Any, other: bool) -> dict[str, Any]:
         ]
         data = slide_data(user, hit.slide, theirs) | {"boxes": boxes, "code": hit.patient.code}
         neighbours.append(Neighbour(hit, json.dumps(data)))
-    niche_set = niche_set_of_slide(user, slide)
-    source: Source | None = source_of(niche_set) if niche_set is not None else None
+    source: Source | None = source_of(found.niche_set) if found.niche_set is not None else None
     return {
         "found": found,
         "neighbours": neighbours,

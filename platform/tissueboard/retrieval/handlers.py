@@ -16,3 +16,10 @@ def make_niches(ctx: JobContext) -> Done:
     from . import niche_jobs
 
     return niche_jobs.make_niches(ctx)
+
+
+@handler("retrieval.build_index", queue="cpu", title="Index of niche sets", soft_seconds=6 * 3600)
+def build_index(ctx: JobContext) -> Done:
+    from . import indexing
+
+    return indexing.build_index(ctx)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import struct
 from collections.abc import Iterator, Sequence
@@ -14,6 +15,8 @@ from tissueboard.assays.models import MultiplexImage
 from tissueboard.model_registry.models import ModelVersion
 from tissueboard.predictions.models import Prediction
 from tissueboard.slides.models import Slide
+
+from .indexing import ask_if_due
 
 COLUMNS = (
     "prediction_id",
@@ -50,14 +53,36 @@ def publish_niche_set(
     proteins: one dict per niche, mean of each marker by name. fields: of the Prediction (job_id, inputs, code_version, facts ...).
     Raises ValueError for vectors that halfvec cannot hold.
     """
+    check_storable(niches)
     where = {"image" if isinstance(tissue, MultiplexImage) else "slide": tissue}
     prediction, _ = Prediction.objects.update_or_create(
-        **where, kind=Prediction.Kind.NICHE_SET, version=version, defaults={"patient": tissue.sample.patient, **fields}
+        **where,
+        kind=Prediction.Kind.NICHE_SET,
+        version=version,
+        defaults={"patient": tissue.sample.patient, "sha256": revision_of(niches), **fields},
     )
     # Not through the collector: nothing hangs on a niche, and a set may have tens of them.
     prediction.niches.all()._raw_delete(prediction.niches.db)
     copy_niches([(prediction, niches, proteins)])
+    ask_if_due(version)
     return prediction
+
+
+def check_storable(niches: NicheSet) -> None:
+    """ValueError for a number that halfvec cannot hold."""
+    import numpy as np
+
+    if not np.isfinite(niches.vectors).all() or np.abs(niches.vectors).max(initial=0) > LARGEST_HALF:
+        raise ValueError("A niche vector has a number that halfvec cannot hold.")
+
+
+def revision_of(niches: NicheSet) -> str:
+    """SHA-256 of a set as it is stored: what tells an index that the set has changed."""
+    import numpy as np
+
+    digest = hashlib.sha256(niches.vectors.astype(">f2").tobytes())
+    digest.update(np.column_stack([niches.weights, niches.boxes]).tobytes())
+    return digest.hexdigest()
 
 
 def copy_niches(sets: Sequence[tuple[Prediction, NicheSet, Sequence[dict[str, float]]]]) -> int:
@@ -82,8 +107,7 @@ def _rows(prediction: Prediction, niches: NicheSet, proteins: Sequence[dict[str,
 
     if not len(niches.vectors) == len(niches.weights) == len(niches.boxes) == len(proteins):
         raise ValueError("Vectors, weights, boxes and proteins of a niche set must be equally many.")
-    if not np.isfinite(niches.vectors).all() or np.abs(niches.vectors).max(initial=0) > LARGEST_HALF:
-        raise ValueError("A niche vector has a number that halfvec cannot hold.")
+    check_storable(niches)
     vectors = niches.vectors.astype(">f2")
     head = struct.pack(">hiqiq", len(COLUMNS), 8, prediction.pk, 8, prediction.patient_id)
     head += _bigint(prediction.slide_id) + _bigint(prediction.image_id) + _bigint(prediction.version_id)
