@@ -43,7 +43,7 @@ class Prepared:
 def prepare(image: MultiplexImage, proteins: Sequence[str | None], bank: MarkerBank, standard: Standard) -> Prepared:
     """Keeps the channels whose protein the bank and the standardisation know and that carry a signal; each other one is named with why.
 
-    proteins: accession per channel of the image, None where unknown. standard: by accession. The tissue is the image's own mask, else
+    proteins: accession per channel of the image, None where unknown. standard: of its data set, by channel name. The tissue is the image's own mask, else
     Otsu's of its channels. VirtuesError: shape, no_known_marker (no protein known at all), no_channel_left, no_tissue.
     """
     if len(proteins) != len(image.markers):
@@ -59,14 +59,14 @@ def prepare(image: MultiplexImage, proteins: Sequence[str | None], bank: MarkerB
     for place in chosen.kept.tolist():
         if empty[place]:
             why[place] = "it carries no signal (its 99th percentile is zero, or it has one value only)"
-        elif proteins[place] not in known:
-            why[place] = f"the model has no mean and deviation of {proteins[place]}"
+        elif image.markers[place] not in known:
+            why[place] = "the model has no mean and deviation of it in this data set"
     kept = [place for place in chosen.kept.tolist() if place not in why]
     dropped = tuple((image.markers[place], why[place]) for place in sorted(why))
     if not kept:
         said = f"None of the {len(proteins)} channels can be used: {'; '.join(f'{name}: {one}' for name, one in dropped[:3])}."
         raise VirtuesError("no_channel_left", said, "Check the proteins of the channels, and that the image has a signal.")
-    names = tuple(str(proteins[place]) for place in kept)
+    names = tuple(image.markers[place] for place in kept)
     mean, std = standard.rows(names)
     return Prepared(
         raw=image.values[kept],
@@ -74,8 +74,8 @@ def prepare(image: MultiplexImage, proteins: Sequence[str | None], bank: MarkerB
         upper=upper[kept],
         mean=mean,
         std=std,
-        proteins=names,
-        names=tuple(image.markers[place] for place in kept),
+        proteins=tuple(str(proteins[place]) for place in kept),
+        names=names,
         embeddings=chosen.embeddings[[place_of[place] for place in kept]],
         dropped=dropped,
     )

@@ -1,4 +1,4 @@
-"""VirTues' encoder on the CPU (CPU seconds of one thread), beside the two ways one would write it without packing; outputs compared in the run.
+"""VirTues' encoder on the CPU (CPU seconds of one thread) beside the ways one would write it without packing; outputs compared.
 
 Run: python tests/bench/bench_virtues.py [--layers 2]
 Row 1: 40 markers, a crop of 128 px at the released width, whole forward: separate attention within a channel and across markers, beside

@@ -36,7 +36,7 @@ def prepared(height, width, seed=0):
     tissue = np.zeros((height, width), bool)
     tissue[:, : width * 3 // 4] = True
     bank = MarkerBank({f"P{i}": rng.normal(size=5) for i in range(3)})
-    standard = Standard.of([(["P0", "P1", "P2"], values, tissue)])
+    standard = Standard.of([("abc", values, tissue)])
     return prepare(MultiplexImage(values, ("a", "b", "c"), 1.0, tissue=tissue), ["P0", "P1", "P2"], bank, standard)
 
 

@@ -159,7 +159,7 @@ def test_a_panel_says_what_it_drops_and_why():
     image = picture(6)
     image.values[3] = 0
     bank = MarkerBank({p: np.full(5, i, np.float32) for i, p in enumerate(("P1", "P2", "P3", "P4"))})
-    standard = Standard(("P1", "P3", "P2"), np.array([1.0, 2.0, 3.0]), np.array([1.0, 1.0, 2.0]))
+    standard = Standard(("m5", "m0", "m3", "m1"), np.array([1.0, 2.0, 3.0, 4.0]), np.array([1.0, 1.0, 2.0, 1.0]))
     got = prepare(image, ["P3", None, "P9", "P2", "P4", "P1"], bank, standard)
     assert got.proteins == ("P3", "P1")
     assert got.names == ("m0", "m5")
