@@ -33,7 +33,7 @@ BLOCK_POINTS = 50_000
 
 
 class Hit(NamedTuple):
-    """candidate: its place in the list that was given. distance: exact 2-Wasserstein distance to the query."""
+    """candidate: its place in the list that was given, or its id in an index. distance: exact 2-Wasserstein distance to the query."""
 
     candidate: int
     distance: float
@@ -41,11 +41,15 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True)
 class TopK:
-    """hits: nearest first, equal distances by index. n_fully_compared: candidates for which the transport was solved."""
+    """hits: nearest first, equal distances by candidate. n_fully_compared: candidates for which the transport was solved.
+
+    n_after_first_stage: candidates that the coarse bound of an index left over (`SetIndex.top_k`); None where there is no such stage.
+    """
 
     hits: tuple[Hit, ...]
     n_candidates: int
     n_fully_compared: int
+    n_after_first_stage: int | None = None
 
 
 @dataclass(frozen=True)
