@@ -63,7 +63,9 @@ class _Search:
         hits: list[tuple[float, int]] = []
         compared = 0
         if self.index is not None and self.known:
-            top = self.index.sets.top_k(self.query, wanted, allowed=self.known)
+            import numpy as np
+
+            top = self.index.sets.top_k(self.query, wanted, allowed=np.array(self.known, np.int64))
             hits += [(float(distance), int(pk)) for pk, distance in top.hits]
             compared += top.n_fully_compared
         for start in range(0, len(self.late), BLOCK):

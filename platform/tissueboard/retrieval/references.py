@@ -96,13 +96,19 @@ def _described(
     covered = dict(sets.order_by().values_list("version").annotate(n=Count("pk")))
     n_tissues = max(ready.count(), *covered.values(), 0)
     used = in_use(cohort, measured)
+    # A tissue that the version in use does not know: the same rule among those that know it.
+    first = used.keys() & {v.pk for v in found} or in_use(cohort, measured, among=found).keys()
     rows = [Reference(v, measured, v.pk in used, covered.get(v.pk, 0), n_tissues, used.get(v.pk, "")) for v in found]
-    return sorted(rows, key=lambda r: not r.in_use)
+    return sorted(rows, key=lambda r: r.version.pk not in first)
 
 
-def in_use(cohort: Cohort, measured: bool) -> dict[int, str]:
-    """{version id: who decided it ("" where coverage did)} of the versions that answer by default in a cohort, one per family."""
+def in_use(cohort: Cohort, measured: bool, among: list[ModelVersion] | None = None) -> dict[int, str]:
+    """{version id: who decided it ("" where coverage did)} of the versions that answer by default in a cohort, one per family.
+
+    among: only these versions are asked about (None: all with a niche set there).
+    """
     sets = Prediction.objects.filter(of_kind(measured), patient__cohort=cohort, kind=NICHE_SET)
+    sets = sets if among is None else sets.filter(version__in=among)
     versions = list(ModelVersion.objects.filter(pk__in=sets.order_by().values("version")).order_by("created_at", "pk"))
     chosen = {c.family: c for c in ReferenceChoice.objects.filter(cohort=cohort, measured=measured).select_related("decided_by")}
     used: dict[str, ModelVersion] = {}
