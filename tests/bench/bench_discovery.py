@@ -1,9 +1,9 @@
-"""The screen of 742 clusters x 40 folds in 111 patients (one thread, CPU seconds), beside a loop of scikit-learn's logistic regression and AUROC; equal values.
+"""The screen of 742 clusters x 40 folds in 111 patients, beside a loop of scikit-learn's logistic regression and AUROC; equal values.
 
 Run: python tests/bench/bench_discovery.py
-The loop is timed as one would write it (default settings). Its L-BFGS stops before the slope is exact: where the training covariance of
-rank and outcome is 0 the exact slope is 0 and its sign is chance. Those cells of the table that differ are fitted again to 1e-10, with
-scores rounded to 1e-5, and compared then. The time of one shuffling of the whole recipe is told beside it.
+One thread, CPU seconds. The loop is timed as one would write it (default settings). Its L-BFGS stops before the slope is exact: where the
+training covariance of rank and outcome is 0 the exact slope is 0 and its sign is chance. The values that differ are fitted again to
+1e-10, with scores rounded to 1e-5, and compared then. The time of one shuffling of the whole recipe is told beside it.
 """
 
 # ruff: noqa: E402 - the number of threads must be set before numpy starts
@@ -66,9 +66,8 @@ def main():
     exact = [one(numbers[:, [j]], response, folds[f], 1e-10, 5) for f, j in differ]
     gap = max((abs(mine[f, j] - e) for (f, j), e in zip(differ, exact)), default=0.0)
     equal = f"equal: {gap <= 1e-12} ({len(differ)} of {mine.size:,} after fitting to 1e-10)"
-    print(
-        f"{CLUSTERS} clusters x {len(folds)} folds: scikit-learn {slow:.1f} s, ours {quick * 1e3:.1f} ms, ratio {slow / quick:.0f}x; {equal}"
-    )
+    name = f"discovery AUROC loop ({CLUSTERS} clusters x {len(folds)} folds)"
+    print(f"{name}: scikit-learn {slow:.1f} s, ours {quick * 1e3:.1f} ms, ratio {slow / quick:.0f}x; {equal}")
     start = time.process_time()
     null = permute(share, response, patients, BiomarkerConfig(permutations=SHUFFLINGS))
     each = (time.process_time() - start) / SHUFFLINGS

@@ -2,8 +2,8 @@
 
 Run: python tests/bench/bench_leiden.py [--full]
 10,000 cells by default, so that `make bench` stays bearable; --full is the 100,000 cells of the table (leidenalg takes minutes). Same
-graph, weights, resolutions (4.00 to 5.00), iterations (2), one thread, CPU seconds. Two heuristics with different random draws do not give the same
-partition: what is compared is the quality that both maximise (modularity at the resolution), and how far the partitions agree (ARI).
+graph, weights, resolutions (4.00 to 5.00) and iterations (2); one thread, CPU seconds. Two heuristics with different random draws do not
+give the same partition: what is compared is the quality that both maximise (modularity at the resolution), and how far they agree (ARI).
 """
 
 # ruff: noqa: E402 - the number of threads must be set before numpy starts
@@ -68,9 +68,7 @@ def main():
     print(f"clusters at {config.first:g}: {labels[0].max() + 1} and {mine.labels[0].max() + 1}; at {config.last:g}: ", end="")
     print(f"{labels[-1].max() + 1} and {mine.labels[-1].max() + 1}")
     print(f"quality, ours less leidenalg's: {apart.min():+.5f} to {apart.max():+.5f} (mean quality {quality.mean():.4f})")
-    print(
-        f"ARI ours with leidenalg: {min(agree):.3f} to {max(agree):.3f}; leidenalg with itself at the next resolution: {np.mean(again):.3f}"
-    )
+    print(f"ARI, ours with leidenalg: {min(agree):.3f} to {max(agree):.3f}; leidenalg with its next resolution: mean {np.mean(again):.3f}")
     verdict = f"quality within {TOLERANCE:g}: {bool(apart.min() >= -TOLERANCE)}, ARI {np.mean(agree):.2f}"
     name = f"Leiden, {n:,} cells x {len(config.resolutions)} resolutions"
     table_row(name, "leidenalg", f"{theirs:.1f} s", f"{ours:.1f} s", f"{theirs / ours:.1f}x", ">= 8x", verdict)
