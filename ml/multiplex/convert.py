@@ -1,7 +1,7 @@
 """Multiplex images (CODEX, IMC, MIBI, Vectra ...): the intake check, and the conversion, once, to an OME-Zarr pyramid.
 
 As a command it works for ml.slides.isolate: `python -m ml.multiplex.convert check PATH JSON` or `convert PATH TARGET JSON`, where the JSON
-holds channels and mpp; it prints one line of JSON.
+holds channels, mpp and panel; it prints one line of JSON.
 """
 
 from __future__ import annotations
@@ -17,15 +17,19 @@ from typing import Any
 
 from numpy.typing import NDArray
 
-from ml.multiplex.files import MultiplexFile, open_multiplex
+from ml.multiplex.files import open_multiplex
 from ml.multiplex.header import cleaned, distinct
+from ml.multiplex.panels import PanelRow, names_by_panel
 from ml.multiplex.signal import SATURATED_SHARE, Signal
+from ml.multiplex.tiff_file import MultiplexFile
 from ml.multiplex.zarr_pyramid import write_pyramid
 from ml.slides.check import NEEDS_ATTENTION, READY, REJECTED, SlideReport
 from ml.slides.findings import Finding, FindingCode, Severity, SlideError
 from ml.slides.sniff import content_kind
 
+Panel = Sequence[tuple[str, bool]]  # (name, whether it is kept) per row, ml.multiplex.panels.PanelRow
 BAND_ROWS = 256
+LEAST_SIDE = 128  # of VirTues' crops, spec 0
 SAMPLED_BANDS = 16  # images of up to 16 x 256 rows are looked at whole
 PLAUSIBLE_MPP = (0.05, 10.0)  # um per pixel: from a 100x objective to coarse imaging mass cytometry
 USUAL = {"uint8", "uint16", "float32"}
@@ -43,12 +47,15 @@ ATTENTION = {
 MPP_HINT = "Give it: --mpp 1.0 for imaging mass cytometry, about 0.5 for a 20x scan (the instrument's value)."
 
 
-def check_multiplex(path: str | Path, channels: Sequence[str] | None = None, mpp: float | None = None) -> SlideReport:
+def check_multiplex(
+    path: str | Path, channels: Sequence[str] | None = None, mpp: float | None = None, panel: Panel | None = None
+) -> SlideReport:
     """Everything that can be said about a multi-channel image before it is taken in. Never raises for what is inside the file.
 
-    channels: names in the order of the planes, mpp: um per pixel, as a person states them; both win over the file.
+    channels: names in the order of the planes, mpp: um per pixel, as a person states them; both win over the file. panel: rows of a panel
+    that she gave with it; it wins over one beside the image, and names win over both.
     facts (where known): bytes, kind, format, width, height (px), n_channels, channels (names as they would be kept), names_source (file,
-    given), dtype, mpp, mpp_source (header, override), header_mpp, signal (a dict per channel, ml.multiplex.signal.Signal.facts),
+    panel, given), dtype, mpp, mpp_source (header, override), header_mpp, signal (a dict per channel, ml.multiplex.signal.Signal.facts),
     signal_estimated (True: from 16 bands of rows spread over the image).
     """
     path = Path(path)
@@ -64,8 +71,9 @@ def check_multiplex(path: str | Path, channels: Sequence[str] | None = None, mpp
             findings += _number_type(opened)
             if any(f.severity == Severity.ERROR for f in findings):
                 return multiplex_report(path, findings, facts)
-            findings += _names(opened, channels, facts)
+            findings += _names(opened, channels, panel, facts)
             findings += _physical_size(opened, mpp, facts)
+            findings += _side(opened)
             facts["signal"], facts["signal_estimated"] = _look(opened)
             findings += signal_findings(path.name, opened.dtype, facts.get("channels"), facts["signal"], facts["signal_estimated"])
     except SlideError as error:
@@ -86,6 +94,7 @@ def convert_multiplex(
     channels: Sequence[str] | None = None,
     mpp: float | None = None,
     tick: Callable[[float], None] | None = None,
+    panel: Panel | None = None,
 ) -> dict[str, Any]:
     """Writes the image as an OME-Zarr pyramid to `target` (a folder that must not exist) and gives its facts: those of the check, and
     `signal` counted over every pixel.
@@ -97,7 +106,8 @@ def convert_multiplex(
     try:
         with open_multiplex(path) as opened:
             facts: dict[str, Any] = {"format": opened.format, "width": opened.width, "height": opened.height, "dtype": str(opened.dtype)}
-            findings = opened.findings + _number_type(opened) + _names(opened, channels, facts) + _physical_size(opened, mpp, facts)
+            findings = opened.findings + _number_type(opened) + _names(opened, channels, panel, facts)
+            findings += _physical_size(opened, mpp, facts)
             for finding in findings:
                 if finding.severity == Severity.ERROR:
                     raise SlideError(FindingCode(finding.code), finding.sentence, finding.hint, finding.where)
@@ -159,9 +169,15 @@ def _number_type(opened: MultiplexFile) -> list[Finding]:
     return [_finding(opened.name, FindingCode.DTYPE_UNSUPPORTED, Severity.ERROR, sentence, hint)]
 
 
-def _names(opened: MultiplexFile, given: Sequence[str] | None, facts: dict[str, Any]) -> list[Finding]:
-    names = [cleaned(name) for name in given] if given else opened.names
-    n = opened.n_channels
+def _names(opened: MultiplexFile, given: Sequence[str] | None, panel: Panel | None, facts: dict[str, Any]) -> list[Finding]:
+    n, names, source = opened.n_channels, opened.names, "file"
+    if given:
+        names, source = [cleaned(name) for name in given], "given"
+    elif rows := panel or opened.panel:
+        try:
+            names, source = names_by_panel([PanelRow(*row) for row in rows], n), "panel"
+        except SlideError as error:
+            return [error.finding(opened.name)]
     if names is None:
         sentence = f"The file has {n} channel{'s' * (n > 1)} and does not say what {'they are' if n > 1 else 'it is'}."
         hint = "Give their names in the order of the planes, e.g. --channels H3,CD99,CD8a."
@@ -171,7 +187,7 @@ def _names(opened: MultiplexFile, given: Sequence[str] | None, facts: dict[str, 
         hint = "Give one name per channel, in the order of the planes."
         return [_finding(opened.name, FindingCode.CHANNEL_COUNT_DIFFERS, Severity.ERROR, sentence, hint)]
     kept = distinct(names)
-    facts["channels"], facts["names_source"] = kept, "given" if given else "file"
+    facts["channels"], facts["names_source"] = kept, source
     changed = [new for old, new in zip(names, kept) if old != new]
     if not changed:
         return []
@@ -206,6 +222,14 @@ def _physical_size(opened: MultiplexFile, given: float | None, facts: dict[str, 
     return []
 
 
+def _side(opened: MultiplexFile) -> list[Finding]:
+    if min(opened.width, opened.height) >= LEAST_SIDE:
+        return []
+    sentence = f"The image has {opened.width} x {opened.height} pixels; VirTues looks at squares of {LEAST_SIDE}."
+    hint = "It can be viewed, but cells and niches cannot be described by that model."
+    return [_finding(opened.name, FindingCode.TOO_SMALL_FOR_CROPS, Severity.WARNING, sentence, hint)]
+
+
 def _look(opened: MultiplexFile) -> tuple[list[dict[str, Any]], bool]:
     """Facts of every channel from at most 16 bands of rows, the first and the last among them."""
     n = -(-opened.height // BAND_ROWS)
@@ -237,10 +261,10 @@ def main(arguments: list[str] | None = None) -> int:
     verb, path, *rest = arguments if arguments is not None else sys.argv[1:]
     asked = json.loads(rest[-1])
     if verb == "check":
-        print(json.dumps(check_multiplex(path, asked["channels"], asked["mpp"]).to_dict()))
+        print(json.dumps(check_multiplex(path, asked["channels"], asked["mpp"], asked["panel"]).to_dict()))
         return 0
     try:
-        print(json.dumps(convert_multiplex(path, rest[0], asked["channels"], asked["mpp"])))
+        print(json.dumps(convert_multiplex(path, rest[0], asked["channels"], asked["mpp"], panel=asked["panel"])))
     except SlideError as error:
         told = {"code": str(error.code), "sentence": error.sentence, "hint": error.hint, "where": error.where}
         print(json.dumps({"error": told}))

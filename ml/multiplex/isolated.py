@@ -12,16 +12,18 @@ from ml.slides.findings import FindingCode, SlideError
 from ml.slides.isolate import failure_finding, run_isolated
 
 MODULE = "ml.multiplex.convert"
+Panel = Sequence[tuple[str, bool]]
 
 
 def check_multiplex_isolated(
-    path: str | Path, channels: Sequence[str] | None = None, mpp: float | None = None, seconds: float = 300, memory_mb: int = 4096
-) -> SlideReport:
+    path: str | Path, channels: Sequence[str] | None = None, mpp: float | None = None, seconds: float = 300, memory_mb: int = 4096,
+    panel: Panel | None = None,
+) -> SlideReport:  # fmt: skip
     """`ml.multiplex.convert.check_multiplex` in a child process; a crash, a timeout or too much memory becomes a finding."""
     from ml.multiplex.convert import multiplex_report
 
     path = Path(path).resolve()
-    result = run_isolated([MODULE, "check", str(path), _asked(channels, mpp)], seconds, memory_mb)
+    result = run_isolated([MODULE, "check", str(path), _asked(channels, mpp, panel)], seconds, memory_mb)
     if result.ended == "ok" and result.answer is not None:
         return SlideReport.from_dict(result.answer)
     return multiplex_report(path, [failure_finding(path.name, result, seconds, memory_mb)], {})
@@ -35,6 +37,7 @@ def convert_multiplex_isolated(
     seconds: float = 4 * 3600,
     memory_mb: int = 6144,
     tick: Callable[[], None] | None = None,
+    panel: Panel | None = None,
 ) -> dict[str, Any]:
     """`ml.multiplex.convert.convert_multiplex` in a child process; the facts of the image.
 
@@ -42,7 +45,7 @@ def convert_multiplex_isolated(
     `target`: the caller removes it. Error: SlideError with the child's own code, or PARSER_CRASHED, PARSER_TIMEOUT, PARSER_OUT_OF_MEMORY.
     """
     path = Path(path).resolve()
-    arguments = [MODULE, "convert", str(path), str(Path(target).resolve()), _asked(channels, mpp)]
+    arguments = [MODULE, "convert", str(path), str(Path(target).resolve()), _asked(channels, mpp, panel)]
     result = run_isolated(arguments, seconds, memory_mb, tick)
     if result.ended != "ok" or result.answer is None:
         finding = failure_finding(path.name, result, seconds, memory_mb)
@@ -53,5 +56,6 @@ def convert_multiplex_isolated(
     return result.answer
 
 
-def _asked(channels: Sequence[str] | None, mpp: float | None) -> str:
-    return json.dumps({"channels": list(channels) if channels else None, "mpp": mpp})
+def _asked(channels: Sequence[str] | None, mpp: float | None, panel: Panel | None) -> str:
+    rows = [list(row) for row in panel] if panel else None
+    return json.dumps({"channels": list(channels) if channels else None, "mpp": mpp, "panel": rows})

@@ -29,7 +29,7 @@ class Member:
     size: int
 
 
-def archive_findings(path: Path, kind: str) -> list[Finding]:
+def archive_findings(path: Path, kind: str, max_members: int = MAX_MEMBERS) -> list[Finding]:
     """What speaks against an archive; always at least one finding, because an archive is no slide (see `unpack`)."""
     members: list[Member] = []
     total, most = 0, min(MAX_BYTES, MAX_RATIO * max(path.stat().st_size, 1))
@@ -37,12 +37,13 @@ def archive_findings(path: Path, kind: str) -> list[Finding]:
         for member in _tar_members(path) if kind in {"tar", "gzip"} else _zip_members(path):
             members.append(member)
             total += member.size
-            if len(members) > MAX_MEMBERS or total > most:  # the next name of a packed tar lies behind all of these bytes
+            if len(members) > max_members or total > most:  # the next name of a packed tar lies behind all of these bytes
                 break
     except (tarfile.TarError, zipfile.BadZipFile, EOFError, OSError, ValueError, NotImplementedError) as error:
         hint = "Make it again, or import the slides themselves."
         return [_error(path, FindingCode.ARCHIVE_UNREADABLE, f"The archive cannot be read ({error}).", hint)]
-    findings = [finding for judge in (_links, _escapes, _deep, _large) if (finding := judge(path, members))]
+    found = (_links(path, members), _escapes(path, members), _deep(path, members), _large(path, members, max_members))
+    findings = [finding for finding in found if finding]
     if findings:
         return findings
     hint = "Pack one slide with all its files (DICOM: all files of its series), or import the slides themselves."
@@ -128,10 +129,10 @@ def _deep(path: Path, members: list[Member]) -> Finding | None:
     return _error(path, FindingCode.ARCHIVE_TOO_DEEP, sentence, "Pack the slides flat.", deep[0].name)
 
 
-def _large(path: Path, members: list[Member]) -> Finding | None:
+def _large(path: Path, members: list[Member], max_members: int) -> Finding | None:
     total = sum(m.size for m in members)
     ratio = total / max(path.stat().st_size, 1)
-    if len(members) <= MAX_MEMBERS and total <= MAX_BYTES and ratio <= MAX_RATIO:
+    if len(members) <= max_members and total <= MAX_BYTES and ratio <= MAX_RATIO:
         return None
     sentence = (
         f"The archive would unpack to {total / 1024**3:.1f} GiB or more in {len(members)} or more entries, {ratio:.0f} times its size."

@@ -6,9 +6,7 @@ As with slides, a rejected file leaves its findings only; one that lacks channel
 from __future__ import annotations
 
 import shutil
-import zipfile
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -27,6 +25,7 @@ from .disk import as_finding, full_disk_refused
 from .errors import IntakeCode, error, info, refuse_mixing
 from .import_rows import closed, of_another_patient, opened
 from .models import Import
+from .multiplex_folder import one_file
 from .naming import Codes, codes_for
 from .sealing import checksum, seal
 from .slide_import import anonymous
@@ -36,7 +35,6 @@ KEPT_FACTS = ("bytes", "kind", "format", "n_channels", "names_source", "header_m
 # Codes of findings that say what the pixels are like; those of the check give way to those of the whole image.
 FROM_PIXELS = {FindingCode.CHANNEL_EMPTY, FindingCode.CHANNEL_SATURATED, FindingCode.CHANNEL_NOT_FINITE}
 TECHNOLOGY_OF = {"QPTIFF": MultiplexImage.Technology.VECTRA}
-ZIP_TIME = (1980, 1, 1, 0, 0, 0)  # the same folder always gives the same archive, so that its checksum finds it again
 Tick = Callable[[], None]
 
 
@@ -58,11 +56,13 @@ class MultiplexImportResult:
 
 @dataclass(frozen=True)
 class Given:
-    """What a person says about an image; None where the file is to say it. trust_mpp: hers wins over the file's."""
+    """What a person says about an image; None where the file is to say it. trust_mpp: hers wins over the file's.
+    panel: (name, whether it is kept) per row."""
 
     channels: list[str] | None = None
     mpp: float | None = None
     trust_mpp: bool = False
+    panel: list[tuple[str, bool]] | None = None
 
 
 def import_multiplex(
@@ -81,12 +81,14 @@ def import_multiplex(
     dry_run: bool = False,
     import_: Import | None = None,
     tick: Tick | None = None,
+    panel: Sequence[tuple[str, bool]] | None = None,
 ) -> MultiplexImportResult:
     """Brings one multi-channel image into a cohort, or says why not. Needs the role contributor (user None: the house itself).
 
-    path: a TIFF, a zip with one TIFF per marker, or a folder of them (sealed as a zip). channels: names in the order of the planes, mpp: um
-    per pixel, where the file does not state them; a stated mpp that the file contradicts by more than 10% needs attention (MPP_DISAGREES)
-    unless trust_mpp. technology: of MultiplexImage.Technology, "" to take it from the format where that tells. dry_run: the check only.
+    path: a TIFF, an OME-Zarr, or a zip or folder of one, of one TIFF per marker, or of a stack and its panel (folders are sealed as a zip).
+    channels: names in the order of the planes, panel: the rows of a panel instead, mpp: um per pixel, where the file does not state them; a
+    stated mpp that the file contradicts by more than 10% needs attention (MPP_DISAGREES) unless trust_mpp. technology: of
+    MultiplexImage.Technology, "" to take it from the format where that tells. dry_run: the check only.
     import_, tick: as for slides. What the file holds never raises.
     Errors: NotVisible, RoleMissing, AssayRefused BAD_TECHNOLOGY, IntakeRefused (CODE_REFUSED, PATTERN_BROKEN, FILE_CHANGED,
     COHORT_IS_SIMULATED, DISK_FULL with 507).
@@ -96,8 +98,8 @@ def import_multiplex(
     refuse_mixing(cohort, simulated)
     _known_technology(technology)
     name = file_name or Path(path).name
-    given = Given(list(channels) if channels else None, mpp, trust_mpp)
-    with full_disk_refused(), _one_file(Path(path)) as file:
+    given = Given(list(channels) if channels else None, mpp, trust_mpp, [(str(n), bool(k)) for n, k in panel] if panel else None)
+    with full_disk_refused(), one_file(Path(path)) as file:
         if not file.is_file() or file.stat().st_size == 0:
             return _close(user, cohort, import_, _check(file, name, given), dry_run, name)
         sha256 = checksum(file)
@@ -137,7 +139,8 @@ def complete_multiplex(
     if image.state in (READY, REJECTED):  # one that a worker died on is still "building tiles" when its job comes again
         may_complete(image)
     before = image.facts.get("given", {})
-    given = Given(list(channels) if channels else before.get("channels"), mpp or before.get("mpp"), trust_mpp=True)
+    panel = [(str(n), bool(k)) for n, k in before.get("panel") or []] or None
+    given = Given(list(channels) if channels else before.get("channels"), mpp or before.get("mpp"), trust_mpp=True, panel=panel)
     result = _check(store.path(image.sealed_key), image.name, given)
     if result.state == REJECTED:
         result = replace(result, state=ATTENTION)  # the bytes were taken in before: they are not lost now
@@ -167,7 +170,7 @@ def _check(path: Path, name: str, given: Given) -> MultiplexImportResult:
     """The verdict of the isolated check under the file's own name, with our rule for a stated mpp that the file contradicts."""
     from ml.multiplex.isolated import check_multiplex_isolated
 
-    report = check_multiplex_isolated(path, given.channels, given.mpp)
+    report = check_multiplex_isolated(path, given.channels, given.mpp, panel=given.panel)
     findings, state = [replace(f, file=name) for f in report.findings], report.state
     if not given.trust_mpp and FindingCode.MPP_CONFLICT in report.codes:
         sentence = f"The file states {report.facts['header_mpp']:.4g} um per pixel, but {given.mpp:.4g} was given."
@@ -225,9 +228,9 @@ def finish(
     if image.technology == MultiplexImage.Technology.UNKNOWN:
         image.technology = TECHNOLOGY_OF.get(facts.get("format", ""), image.technology)
     image.facts = {key: facts[key] for key in KEPT_FACTS if facts.get(key) is not None}
-    if given.channels or given.mpp:
+    if given.channels or given.mpp or given.panel:
         who = user.get_username() if user is not None else ""
-        image.facts["given"] = {"channels": given.channels, "mpp": given.mpp, "by": who}
+        image.facts["given"] = {"channels": given.channels, "mpp": given.mpp, "panel": given.panel, "by": who}
     image.width, image.height, image.dtype = facts.get("width", 0), facts.get("height", 0), facts.get("dtype", "")
     image.channels, image.mpp = facts.get("channels", []), facts.get("mpp")
     image.mpp_source = "override" if facts.get("mpp_source") == "override" else "file" if image.mpp else ""
@@ -256,7 +259,7 @@ def _convert(image: MultiplexImage, findings: list[Finding], given: Given, impor
         Import.objects.filter(pk=import_.pk).update(state=Import.State.BUILDING_TILES)
     temp = store.new_temp(".zarr")
     try:
-        made = convert_multiplex_isolated(store.path(image.sealed_key), temp, given.channels, given.mpp, tick=tick)
+        made = convert_multiplex_isolated(store.path(image.sealed_key), temp, given.channels, given.mpp, tick=tick, panel=given.panel)
         key = f"assays/{image.pk}/image.zarr"
         image.sha256 = store.save(temp, key)
     except OSError as reason:
@@ -275,23 +278,6 @@ def _convert(image: MultiplexImage, findings: list[Finding], given: Given, impor
     file = findings[0].file if findings else image.name
     seen = signal_findings(file, made["dtype"], made["channels"], made["signal"], False)
     return [f for f in findings if f.code not in FROM_PIXELS] + seen
-
-
-@contextmanager
-def _one_file(path: Path) -> Iterator[Path]:
-    """The file to import; a folder of TIFFs as an archive of them, made for the time of the import."""
-    if not path.is_dir():
-        yield path
-        return
-    temp = store.new_temp(".zip")
-    try:
-        with zipfile.ZipFile(temp, "w", zipfile.ZIP_STORED, allowZip64=True) as archive:
-            for file in sorted(p for p in path.iterdir() if p.is_file() and p.suffix.lower() in (".tif", ".tiff")):
-                with file.open("rb") as source, archive.open(zipfile.ZipInfo(file.name, ZIP_TIME), "w", force_zip64=True) as out:
-                    shutil.copyfileobj(source, out, 1 << 20)
-        yield temp
-    finally:
-        temp.unlink(missing_ok=True)
 
 
 def _close(

@@ -12,6 +12,7 @@ from django.conf import settings
 from django.core.files.uploadedfile import UploadedFile
 from django.db import transaction
 
+from ml.slides.findings import SlideError
 from tissueboard.accounts.audit import record
 from tissueboard.cohorts.access import Role, require
 from tissueboard.cohorts.models import Cohort
@@ -29,7 +30,7 @@ from .slide_import import Request, may_override
 
 MAX_TABLE_BYTES = 64 * 2**20
 SLIDE_OPTIONS = {field.name for field in fields(Request)} - {"simulated"}  # nobody uploads a simulated slide
-MULTIPLEX_OPTIONS = {"patient_code", "sample_code", "mpp", "trust_mpp", "technology", "channels"}
+MULTIPLEX_OPTIONS = {"patient_code", "sample_code", "mpp", "trust_mpp", "technology", "channels", "panel"}
 JOB_KIND, OVERRIDE_KIND = "intake.import_slide", "intake.override_mpp"
 # Files whose pictures a job looks at; the job of multiplex images belongs to the assays.
 JOB_KINDS = {Import.Kind.SLIDE: JOB_KIND, Import.Kind.MULTIPLEX: "assays.import_multiplex"}
@@ -44,7 +45,7 @@ def receive_upload(
     kind "slide" or "multiplex": a job on `io` checks and imports it (dry_run: only checks; `confirm_import` imports).
     kind "clinical": a dry run is made at once and its report kept on the row, whatever `dry_run` says; `confirm_import` imports.
     options: of `import_slide` (patient_code, sample_code, mpp, trust_mpp, stain, scanner, site, stain_batch), of a multiplex image
-    (patient_code, sample_code, mpp, trust_mpp, technology, channels) or of `import_clinical`.
+    (patient_code, sample_code, mpp, trust_mpp, technology, channels, panel) or of `import_clinical`.
     Errors: NotVisible, RoleMissing, IntakeRefused (UPLOAD_TOO_LARGE with 413, BAD_MAPPING, COHORT_IS_SIMULATED).
     """
     require(user, cohort, Role.CONTRIBUTOR)
@@ -154,6 +155,8 @@ def checked_options(kind: str, options: AnyMapping[str, Any] | None) -> dict[str
             checked[name] = positive_number(value)
         elif name == "channels":
             checked[name] = channel_names(value)
+        elif name == "panel":
+            checked[name] = panel_rows(value)
         elif name == "trust_mpp":
             checked[name] = value in (True, "true", "on", "1")
         elif isinstance(value, str) and len(value) <= 80:
@@ -171,6 +174,21 @@ def channel_names(value: Any) -> list[str]:
     if not names or any(len(n) > MAX_CHANNEL_NAME or not n.isprintable() for n in names):
         raise _bad_option(f"The channels have to be 1 to {MAX_CHANNELS} names of at most {MAX_CHANNEL_NAME} characters.", MULTIPLEX_OPTIONS)
     return names
+
+
+def panel_rows(value: Any) -> list[list[Any]]:
+    """The panel of a stack as [name, whether it is kept] per row: of its CSV (text or bytes), or as rows. IntakeRefused BAD_MAPPING."""
+    from ml.multiplex.panels import read_panel
+
+    if isinstance(value, str | bytes):
+        try:
+            return [list(row) for row in read_panel(value.encode(errors="replace") if isinstance(value, str) else value)]
+        except SlideError as error:
+            raise IntakeRefused(IntakeCode.BAD_MAPPING, error.sentence, error.hint, where=error.where) from error
+    fits = isinstance(value, list) and 0 < len(value) <= MAX_CHANNELS
+    if not fits or not all(isinstance(r, list) and len(r) == 2 and isinstance(r[0], str) and len(r[0]) <= MAX_CHANNEL_NAME for r in value):
+        raise _bad_option("The panel has to be a CSV, or a list of rows [name, whether it is kept].", MULTIPLEX_OPTIONS)
+    return [[name, bool(keep)] for name, keep in value]
 
 
 def positive_number(value: Any) -> float:

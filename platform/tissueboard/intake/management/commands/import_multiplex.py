@@ -14,17 +14,17 @@ from tissueboard.intake.errors import IntakeCode, error
 from tissueboard.intake.management.commands.import_slides import positive
 from tissueboard.intake.multiplex_import import MultiplexImportResult, import_multiplex
 from tissueboard.intake.people import cohort_for_command, user_for_command
-from tissueboard.intake.uploads import channel_names
+from tissueboard.intake.uploads import channel_names, panel_rows
 
 log = logging.getLogger(__name__)
 
 
 class Command(BaseCommand):
-    help = "Checks and imports multi-channel images: OME-TIFF, QPTIFF, stacks, or folders and zips with one TIFF per marker."
+    help = "Checks and imports multi-channel images: OME-TIFF, QPTIFF, OME-Zarr, stacks, or folders and zips with one TIFF per marker."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("cohort", help="Name of the cohort.")
-        parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="Each is one image: a TIFF, a zip, or a folder of TIFFs.")
+        parser.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="Each is one image: a TIFF, a zip, or a folder.")
         parser.add_argument("--create-cohort", action="store_true", help="Make the cohort if there is none.")
         parser.add_argument("--user", help="Name of the person who imports; without it the house itself does.")
         parser.add_argument("--patient", help="Code of the patient, if all images are hers.")
@@ -32,6 +32,9 @@ class Command(BaseCommand):
         parser.add_argument("--technology", default="", choices=["", *MultiplexImage.Technology.values], help="How it was measured.")
         parser.add_argument("--channels", help="Names in the order of the planes, with commas between.")
         parser.add_argument("--channels-file", type=Path, metavar="FILE", help="The names, one a line.")
+        parser.add_argument(
+            "--panel", type=Path, metavar="panel.csv", help="The panel of a stack, as steinbock writes it (channel,name,keep)."
+        )
         parser.add_argument("--mpp", type=positive, help="um per pixel, for files that do not state it.")
         parser.add_argument("--trust-mpp", action="store_true", help="--mpp also wins over files that state another value.")
         parser.add_argument("--dry-run", action="store_true", help="Only check; nothing is written.")
@@ -45,6 +48,7 @@ class Command(BaseCommand):
             "sample_code": options["sample"],
             "technology": options["technology"],
             "channels": _channels(options["channels"], options["channels_file"]),
+            "panel": _panel(options["panel"]),
             "mpp": options["mpp"],
             "trust_mpp": options["trust_mpp"],
             "dry_run": dry_run,
@@ -84,6 +88,18 @@ def _channels(text: str | None, file: Path | None) -> list[str] | None:
     given = text or (file.read_text(encoding="utf-8-sig") if file else "")
     try:
         return channel_names(given) if given.strip() else None
+    except TissueboardError as refusal:
+        raise CommandError(f"{refusal.sentence} {refusal.hint}") from None
+
+
+def _panel(file: Path | None) -> list[Any] | None:
+    """The rows of a panel. CommandError if there is no such file or it is none."""
+    if file is None:
+        return None
+    if not file.is_file():
+        raise CommandError(f"There is no file {file.name}.")
+    try:
+        return panel_rows(file.read_bytes())
     except TissueboardError as refusal:
         raise CommandError(f"{refusal.sentence} {refusal.hint}") from None
 
