@@ -14,9 +14,8 @@ import numpy as np
 from table import table_row
 
 SETS, NICHES, DIM = 1_000, 16, 512
-DIGEST = (
-    """SELECT md5(string_agg(md5((to_jsonb(n) - 'id')::text || n.vector::text), '' ORDER BY prediction_id, rank)) FROM retrieval_niche n"""
-)
+ROW = "md5((to_jsonb(n) - 'id')::text || n.vector::text)"
+DIGEST = f"SELECT md5(string_agg({ROW}, '' ORDER BY prediction_id, rank)) FROM retrieval_niche n"
 
 
 def executemany(sets):
@@ -61,9 +60,7 @@ def timed(write, sets):
         write(sets)
     seconds = time.perf_counter() - start
     with connection.cursor() as cursor:
-        cursor.execute(
-            "SELECT md5(string_agg(md5((to_jsonb(n) - 'id')::text || n.vector::text), '' ORDER BY prediction_id, rank)) FROM retrieval_niche n"
-        )
+        cursor.execute(DIGEST)
         return len(sets) * NICHES / seconds, cursor.fetchone()[0]
 
 

@@ -326,6 +326,7 @@ API = {
         get=signed_in(200, anonymous=401), post=members(201, anonymous=401, role="contributor"), body=training("cohorts"), json=True
     ),
     "api:retrieval": api_post(200, role="viewer", body=lambda part, world: {"slide": part.slide.pk, "k": 3}),
+    "api:retrieval_niches": api_post(200, role="viewer", body=lambda part, world: {"niche": part.niche_set.niches.first().pk}),
     "api:kaplan_meier": api(query=lambda part, world: {"cohort": part.cohort.name, "endpoint": "OS", "group_by": "stage"}),
     "api:encoders": api_list(),
     "api:models": api_list(),

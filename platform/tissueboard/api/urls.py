@@ -4,7 +4,10 @@ from django.urls import path, re_path
 from drf_spectacular.views import SpectacularAPIView
 
 from . import (
+    alignments,
     assays,
+    cells,
+    channels,
     cohort_runs,
     cohorts,
     contributions,
@@ -31,6 +34,8 @@ urlpatterns = [
     path("token/", tokens.TokenView.as_view(), name="token"),
     path("cohorts/", cohorts.CohortList.as_view(), name="cohorts"),
     path("cohorts/<int:cohort_id>/", cohorts.CohortDetail.as_view(), name="cohort"),
+    path("cohorts/<int:cohort_id>/channels/", channels.CohortChannels.as_view(), name="cohort_channels"),
+    path("cohorts/<int:cohort_id>/channels.csv", channels.CohortChannelsCsv.as_view(), name="cohort_channels_csv"),
     path("patients/", patients.PatientList.as_view(), name="patients"),
     path("patients/<int:patient_id>/", patients.PatientDetail.as_view(), name="patient"),
     path("patients/<int:patient_id>/risk/", risk.PatientRisk.as_view(), name="patient_risk"),
@@ -58,6 +63,10 @@ urlpatterns = [
     path("assays/", assays.AssayList.as_view(), name="assays"),
     path("assays/<int:image_id>/", assays.AssayDetail.as_view(), name="assay"),
     path("assays/<int:image_id>/complete/", assays.AssayComplete.as_view(), name="assay_complete"),
+    path("assays/<int:image_id>/cells/", cells.AssayCells.as_view(), name="assay_cells"),
+    path("assays/<int:image_id>/cells/confirm/", cells.AssayCellsConfirm.as_view(), name="assay_cells_confirm"),
+    path("assays/<int:image_id>/proteins/", cells.AssayProteins.as_view(), name="assay_proteins"),
+    path("assays/<int:image_id>/alignments/", alignments.AssayAlignments.as_view(), name="assay_alignments"),
     path("jobs/", jobs.JobList.as_view(), name="jobs"),
     path("jobs/<int:job_id>/", jobs.JobDetail.as_view(), name="job"),
     path("jobs/<int:job_id>/cancel/", jobs.JobCancel.as_view(), name="job_cancel"),
@@ -74,6 +83,7 @@ urlpatterns = [
     path("families/", trainings.FamilyList.as_view(), name="families"),
     path("trainings/", trainings.TrainingList.as_view(), name="trainings"),
     path("retrieval/", retrieval.Retrieval.as_view(), name="retrieval"),
+    path("retrieval/niches/", retrieval.SimilarNicheList.as_view(), name="retrieval_niches"),
     path("kaplan-meier/", survival.KaplanMeier.as_view(), name="kaplan_meier"),
     path("encoders/", encoders.EncoderList.as_view(), name="encoders"),
     path("models/", model_versions.ModelVersionList.as_view(), name="models"),

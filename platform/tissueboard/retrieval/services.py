@@ -81,13 +81,12 @@ def similar_cases(
     reference, offered = choose(user, tissue, version_id)
     niche_set = niche_set_of(user, tissue, reference.version) if reference else None
     own = niches_of(user, niche_set) if niche_set else []
-    if reference is None or not own:
+    if reference is None or niche_set is None or not own:
         what = "image" if is_measured(tissue) else "slide"
         return SimilarCases(tissue, None, note=f"This {what} has no niches yet; run the case pipeline.", references=offered)
     found = candidates(user, reference.version, tissue, filters)
-    told = {"references": offered, "niche_set": niche_set}
     if not len(found):
-        return SimilarCases(tissue, reference, note=_nobody(tissue, filters), **told)
+        return SimilarCases(tissue, reference, note=_nobody(tissue, filters), references=offered, niche_set=niche_set)
     query = read_sets([niche_set.pk])[niche_set.pk]
     ranked = rank(query, reference.version, found, max(k, SITE_TOP))
     share, expected, site_n = _same_site(tissue, found, ranked)
@@ -101,7 +100,8 @@ def similar_cases(
         same_site_share=share,
         same_site_expected=expected,
         site_n=site_n,
-        **told,
+        references=offered,
+        niche_set=niche_set,
     )
 
 
