@@ -5,6 +5,7 @@ Biology is `simulate_tissue`'s; what the laboratory does comes from streams of i
 
 from __future__ import annotations
 
+import zlib
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -27,6 +28,7 @@ F32, I32 = NDArray[np.float32], NDArray[np.int32]
 MPP = 1.0
 REACH_UM = 2.5  # a cell's body reaches this far beyond its nucleus
 WIDE_UM = {"tumour": 3.5, "macrophage": 4.0, "pneumocyte": 3.0}
+BLEED_UM = 3.0
 HALF = 14  # half side in px of the window in which a nucleus is painted
 # share of the full amount in the nucleus, in the rim of the body, and between the two
 SHARES = {"nucleus": (1.0, 0.06, 0.06), "membrane": (0.25, 1.0, 0.5), "cytoplasm": (0.3, 0.8, 1.0), "matrix": (0.1, 0.4, 0.3)}
@@ -42,11 +44,17 @@ class MultiplexConfig(BaseModel):
     site: int = Field(default=0, ge=0, description="number of the laboratory")
     batch: int = Field(default=0, ge=0, description="number of the batch in that laboratory")
     laboratories: int = Field(default=0, ge=0, description="another number gives other laboratories")
-    site_sd: float = Field(default=0.35, ge=0, description="log sd of a channel's gain between laboratories")
+    counts: float = Field(default=0.45, gt=0, description="factor of every marker's counts")
+    cut_sd: float = Field(default=0.35, ge=0, description="log sd of how much of a cell lies in the section: all its channels alike")
+    cell_sd: float = Field(default=0.5, ge=0, description="log sd of a cell's signal in one channel, beside its protein level")
+    bleed: float = Field(
+        default=0.3, ge=0, le=0.9, description="share of the signal that is spread by BLEED_UM, from cells above and below"
+    )
+    site_sd: float = Field(default=0.25, ge=0, description="log sd of a channel's gain between laboratories")
     batch_sd: float = Field(default=0.12, ge=0, description="log sd of a channel's gain between batches of one laboratory")
     image_sd: float = Field(default=0.08, ge=0, description="log sd of a channel's gain between images of one batch")
-    background: float = Field(default=0.35, ge=0, description="counts per px without antigen")
-    background_sd: float = Field(default=0.5, ge=0, description="log sd of a channel's background between laboratories")
+    background: float = Field(default=0.25, ge=0, description="counts per px without antigen")
+    background_sd: float = Field(default=0.25, ge=0, description="log sd of a channel's background between laboratories")
     spillover: float = Field(
         default=0.05, ge=0, le=0.5, description="greatest share of a channel's signal read in its neighbour, per batch"
     )
@@ -177,7 +185,7 @@ def image_field(tissue: Tissue, config: MultiplexConfig, rng: np.random.Generato
     markers = panel_markers(config.panel)
     niche_map = np.repeat(np.repeat(tissue.niche_map, int(GRID_UM), 0), int(GRID_UM), 1)
     nucleus, body = paint_cells(tissue)
-    amounts = _amounts(tissue, markers, nucleus, body)
+    amounts = _amounts(tissue, markers, nucleus, body, config)
     law = assay_law(markers, config.site, config.batch, rng, config.pathologies, config.laboratories)
     ground = np.where(niche_map > 0, 1.0, 0.3) + 0.8 * (niche_map == NECROSIS)
     image = measure(amounts, ndimage.uniform_filter(ground.astype(np.float32), 9), law, rng)
@@ -217,17 +225,29 @@ def paint_cells(tissue: Tissue) -> tuple[I32, I32]:
     return nucleus, body
 
 
-def _amounts(tissue: Tissue, markers: tuple[Marker, ...], nucleus: I32, body: I32) -> F32:
-    """(C, H, W) float32 mean counts before the laboratory: each cell's level over its nucleus, rim and body; collagen between cells."""
-    levels = np.concatenate([np.zeros((1, len(markers)), np.float32), marker_levels(tissue.proteins, markers)])
+def _amounts(tissue: Tissue, markers: tuple[Marker, ...], nucleus: I32, body: I32, config: MultiplexConfig) -> F32:
+    """(C, H, W) float32 mean counts before the laboratory: each cell's level over its nucleus, rim and body; collagen between cells.
+
+    How a cell is cut, and how its channels scatter, comes from the tissue's seed and the marker's name.
+    """
+    n = len(tissue.cells)
+    cut = np.random.default_rng([tissue.seed, 19]).normal(0, config.cut_sd, n)
+    levels = np.zeros((n + 1, len(markers)), np.float32)
+    levels[1:] = marker_levels(tissue.proteins, markers)
+    for k, marker in enumerate(markers):
+        scatter = np.random.default_rng([tissue.seed, 23, zlib.crc32(marker.name.encode())]).normal(0, config.cell_sd, n)
+        levels[1:, k] *= np.exp(cut + scatter) * marker.counts * config.counts
     rim = (body > 0) & ~((body == np.roll(body, 1, 0)) & (body == np.roll(body, 1, 1)) & (body == np.roll(body, -1, 0)))
-    part = np.where(rim, 1, np.where(nucleus > 0, 0, 2))
+    part, fibres = np.where(rim, 1, np.where(nucleus > 0, 0, 2)), _fibres(tissue)
     amounts = np.empty((len(markers), *body.shape), np.float32)
     for k, marker in enumerate(markers):
-        share = np.array(SHARES[marker.place], np.float32)[part]
-        amounts[k] = levels[body, k] * share * np.float32(marker.counts)
+        amounts[k] = levels[body, k] * np.array(SHARES[marker.place], np.float32)[part]
         if marker.place == "matrix":
-            amounts[k] += _fibres(tissue) * np.where(body > 0, np.float32(0.3 * marker.counts), np.float32(marker.counts))
+            full = np.float32(marker.counts * config.counts)
+            amounts[k] += fibres * np.where(body > 0, np.float32(0.3) * full, full)
+        if config.bleed:
+            wide = ndimage.gaussian_filter(amounts[k], BLEED_UM / MPP, truncate=2.5)
+            amounts[k] += np.float32(config.bleed) * (wide - amounts[k])
     return amounts
 
 

@@ -27,18 +27,18 @@ from ml.simulate.stain import SITES, Site, StainLaw
 
 # Diagnosis -> histology (which decides on glands and drugs), and the law of its niches. Their mixtures overlap: no niche tells it for sure.
 DIAGNOSES: dict[str, tuple[str, Composition]] = {
-    "acinar adenocarcinoma": ("adenocarcinoma", Composition(tumour_core=3.0, stroma=3.0, normal=0.6)),
+    "acinar adenocarcinoma": ("adenocarcinoma", Composition(tumour_core=6.0, stroma=9.0, normal=0.8, necrosis_share=(1.0, 6.0))),
     "lepidic adenocarcinoma": (
         "adenocarcinoma",
-        Composition(tumour_core=1.6, stroma=1.0, normal=3.4, necrosis_share=(0.4, 6.0), tls_mean=1.0),
+        Composition(tumour_core=3.0, stroma=1.5, normal=12.0, necrosis_share=(0.5, 8.0), tls_mean=0.8),
     ),
     "squamous cell carcinoma": (
         "squamous cell carcinoma",
-        Composition(tumour_core=4.5, stroma=1.5, normal=0.4, necrosis_share=(1.6, 2.2), tls_mean=0.8),
+        Composition(tumour_core=14.0, stroma=4.0, normal=0.6, necrosis_share=(3.0, 4.0), tls_mean=0.6),
     ),
     "lymphoepithelial carcinoma": (
         "squamous cell carcinoma",
-        Composition(tumour_core=2.4, stroma=2.0, normal=0.4, necrosis_share=(0.4, 5.0), tls_mean=7.0),
+        Composition(tumour_core=5.0, stroma=5.0, normal=0.6, necrosis_share=(0.5, 8.0), margin_um=(60.0, 120.0), tls_mean=12.0),
     ),
 }
 

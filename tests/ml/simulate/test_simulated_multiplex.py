@@ -237,7 +237,7 @@ def test_site_batch_and_panel_are_independent_of_diagnosis_unless_asked():
 
 def test_response_and_survival_follow_the_tissue_and_not_the_site():
     config = COHORT.model_copy(update={"image": MultiplexConfig(size_px=128), "tissues": (1, 1)})
-    people = list(simulate_multiplex_cohort(60, 3, seed=8, config=config))
+    people = list(simulate_multiplex_cohort(40, 3, seed=8, config=config))
     log_odds, answered = np.array([p.log_odds for p in people]), np.array([p.responder for p in people])
     assert 0.2 < answered.mean() < 0.8 and log_odds[answered].mean() > log_odds[~answered].mean() + 0.5
     tls = np.array([p.fractions["tls"] for p in people])
