@@ -15,7 +15,9 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-ROOMS = ("encoders", "hex", "mica", "simulate", "studies", "survival", "training")
+ROOMS = (
+    "discovery", "encoders", "hex", "mica", "multiplex", "nn", "simulate", "studies", "survival", "training", "transport", "virtues",
+)  # fmt: skip
 
 
 @dataclass

@@ -1,0 +1,171 @@
+"""The tables of the simulated cohorts from the study's cells: every figure and every judgement in words comes from them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ml.studies.report import interval, paragraphs, run_facts, table, verdict
+from ml.studies.virtues_worlds import BASELINES, COLOURS, LEARNED, WORLDS
+from ml.studies.virtues_worlds_counts import (
+    TOP,
+    adjusted_rand,
+    by_patient,
+    chance,
+    macro_f1,
+    nearest,
+    others,
+    overlap,
+    precision,
+    rank_agreement,
+    redrawn,
+)
+
+Cell = dict[str, Any]
+Array = NDArray[np.float64]
+Figure = tuple[float, Array]
+DRAWS = 1000
+NAMES = (*LEARNED, *BASELINES)
+TRUTH = "true niches (ceiling)"
+COUNTED: dict[str, tuple[str, Callable[[NDArray[Any]], float]]] = {
+    "niches of 128 um, ARI": ("boxes", adjusted_rand),
+    "patches of 8 um, ARI": ("patches", adjusted_rand),
+    "cell types, macro-F1": ("typing", macro_f1),
+}
+RHO, OVERLAP, DIAGNOSIS, SITE = "Spearman", f"true top {TOP} found", f"same diagnosis in top {TOP}", f"same site in top {TOP}, times chance"
+RETRIEVED = (RHO, OVERLAP, DIAGNOSIS, SITE)
+
+
+def report(cells: Sequence[Cell]) -> str:
+    """All tables, a section per world."""
+    mine = [c for c in cells if c["key"]["task"] == "virtues-worlds"]
+    if not mine:
+        return "Nothing is computed yet.\n"
+    parts = [run_facts(mine)]
+    for world in WORLDS:
+        cohorts = complete(mine, world)
+        if cohorts:
+            parts += [
+                f"## {world.capitalize()}: {len(cohorts)} cohorts",
+                facts(cohorts),
+                counted(cohorts),
+                retrieved(cohorts),
+                answers(cohorts),
+            ]
+    return "\n\n".join([*parts, limits()]) + "\n"
+
+
+def complete(cells: Sequence[Cell], world: str) -> list[dict[str, Any]]:
+    """Per cohort of a world: variant -> result; only variants that every cohort has."""
+    found: dict[int, dict[str, Any]] = {}
+    for c in cells:
+        if c["key"]["world"] == world:
+            found.setdefault(c["key"]["seed"], {})[c["key"]["variant"]] = c["result"]
+    having = [found[seed] for seed in sorted(found) if "cohort" in found[seed]]
+    common = set.intersection(*(set(h) for h in having)) if having else set()
+    return [{name: h[name] for name in h if name in common} for h in having]
+
+
+def facts(cohorts: Sequence[dict[str, Any]]) -> str:
+    """What the cohorts are."""
+    people = [len(set(h["cohort"]["patient"])) for h in cohorts]
+    given = [len(h["cohort"]["patient"]) for h in cohorts]
+    sites, panels = len(cohorts[0]["cohort"]["sites"]), sorted(set(cohorts[0]["cohort"]["panel"]))
+    return paragraphs(
+        f"""{min(people)} to {max(people)} patients with {min(given)} to {max(given)} fields per cohort, {sites} sites, panels:
+        {", ".join(panels)}. Intervals: 95% bootstrap over patients, mean over cohorts."""
+    )
+
+
+def pooled(figures: Sequence[Figure]) -> Figure:
+    """Mean over cohorts; patients are redrawn within each."""
+    return float(np.mean([f[0] for f in figures])), np.mean([f[1] for f in figures], axis=0)
+
+
+def counted(cohorts: Sequence[dict[str, Any]]) -> str:
+    """How well clusters agree with the true niches, and cells' types are told."""
+    rows = []
+    for name in NAMES:
+        if name in cohorts[0]:
+            each = [pooled([_redrawn(h[name][part], figure, i) for i, h in enumerate(cohorts)]) for part, figure in COUNTED.values()]
+            rows.append([name, *(interval(*f) for f in each)])
+    return table(["", *COUNTED], rows)
+
+
+def _redrawn(counts: Any, figure: Callable[[NDArray[Any]], float], seed: int) -> Figure:
+    return redrawn(np.array(counts), figure, DRAWS, 70 + seed)
+
+
+def distances(h: dict[str, Any]) -> dict[str, Array]:
+    """Row of the table -> (n, n) distances of one cohort."""
+    found = {TRUTH: np.array(h["cohort"]["truth"]), COLOURS: np.array(h["cohort"]["colours"])}
+    for name in NAMES:
+        if name in h:
+            found |= {f"{name}, 2-Wasserstein": np.array(h[name]["sets"]), f"{name}, cosine of means": np.array(h[name]["means"])}
+    return found
+
+
+def retrieval_figures(h: dict[str, Any], seed: int) -> dict[str, dict[str, Figure]]:
+    """Row -> column -> figure of one cohort; the draws of patients are the same for all."""
+    cohort = h["cohort"]
+    patient, allowed = cohort["patient"], others(cohort["patient"])
+    diagnosis, site = np.array(cohort["diagnosis"]), np.array(cohort["site"])
+    truth = np.array(cohort["truth"])
+    wanted = nearest(truth, allowed)
+    figure = partial(by_patient, patient=patient, draws=DRAWS, seed=seed)
+    answer = {}
+    for name, distance in distances(h).items():
+        hits = nearest(distance, allowed)
+        answer[name] = {
+            RHO: figure(rank_agreement(distance, truth, allowed)),
+            OVERLAP: figure(overlap(hits, wanted)),
+            DIAGNOSIS: figure(precision(hits, diagnosis)),
+            SITE: figure(precision(hits, site) / np.maximum(chance(site, allowed), 1e-9)),
+        }
+    random = chance(diagnosis, allowed)
+    answer["random draw"] = {DIAGNOSIS: figure(random), OVERLAP: figure(TOP / allowed.sum(axis=1)), SITE: figure(np.ones(len(random)))}
+    return answer
+
+
+def _pooled_retrieval(cohorts: Sequence[dict[str, Any]]) -> dict[str, dict[str, Figure]]:
+    each = [retrieval_figures(h, 90 + i) for i, h in enumerate(cohorts)]
+    return {row: {col: pooled([e[row][col] for e in each]) for col in each[0][row]} for row in each[0]}
+
+
+def retrieved(cohorts: Sequence[dict[str, Any]]) -> str:
+    """What each distance finds among other patients' fields."""
+    figures = _pooled_retrieval(cohorts)
+    rows = [[name, *(interval(*cols[c]) if c in cols else "-" for c in RETRIEVED)] for name, cols in figures.items()]
+    return table(["", *RETRIEVED], rows)
+
+
+def answers(cohorts: Sequence[dict[str, Any]]) -> str:
+    """Paired differences in words."""
+    figures, lines = _pooled_retrieval(cohorts), []
+    for name in NAMES:
+        mine = f"{name}, 2-Wasserstein"
+        if mine not in figures:
+            continue
+        for against in (f"{name}, cosine of means", COLOURS, *(f"{b}, 2-Wasserstein" for b in BASELINES if name in LEARNED)):
+            for column in (RHO, DIAGNOSIS):
+                (value, draws), (other, other_draws) = figures[mine][column], figures[against][column]
+                lines.append(f"- {verdict(mine, against, value - other, draws - other_draws, column)}")
+        value, draws = figures[mine][SITE]
+        low, high = np.quantile(draws, [0.025, 0.975])
+        judged = "above chance" if low > 1 else "below chance" if high < 1 else "not told apart from chance"
+        lines.append(f"- {mine}: the query's own site is {judged} among its top {TOP} ({value:.2f} times, 95% {low:.2f} to {high:.2f}).")
+    return "\n".join(lines)
+
+
+def limits() -> str:
+    """What the tables do not say."""
+    return paragraphs("""## What this does not say
+
+Simulated tissue has six niches and textbook cell types; real ones are less separate. Laboratories differ here in gains, background,
+spillover and blur, all drawn independently of the biology (but for the tied world); real ones also differ in whom they treat. Patients
+are redrawn among the queries while the candidates stay, so intervals do not hold the chance of another reference cohort. Differences are
+not adjusted for their number.""")
