@@ -43,8 +43,8 @@ class Prepared:
 def prepare(image: MultiplexImage, proteins: Sequence[str | None], bank: MarkerBank, standard: Standard) -> Prepared:
     """Keeps the channels whose protein the bank and the standardisation know and that carry a signal; each other one is named with why.
 
-    proteins: accession per channel of the image, None where unknown. standard: of its data set, by channel name. The tissue is the image's own mask, else
-    Otsu's of its channels. VirtuesError: shape, no_known_marker (no protein known at all), no_channel_left, no_tissue.
+    proteins: accession per channel of the image, None where unknown. standard: of its data set, by channel name. The tissue is the
+    image's own mask, else Otsu's of its channels. VirtuesError: shape, no_known_marker (no protein known at all), no_channel_left, no_tissue.
     """
     if len(proteins) != len(image.markers):
         said = f"{len(proteins)} proteins are named for {len(image.markers)} channels."

@@ -169,7 +169,8 @@ def test_a_panel_says_what_it_drops_and_why():
     assert "signal" in dict(got.dropped)["m3"]
     assert got.seen(8).shape == (2, 56, 56)
     assert code_of(prepare, image, [None] * 6, bank, standard) == "no_known_marker"
-    assert code_of(prepare, image, ["P4"] * 6, bank, standard) == "no_channel_left"
+    other = Standard(("m9",), np.array([1.0]), np.array([1.0]))
+    assert code_of(prepare, image, ["P4"] * 6, bank, other) == "no_channel_left"
     assert code_of(prepare, image, ["P1"], bank, standard) == "shape"
 
 
