@@ -6,6 +6,8 @@ from django.urls import include, path
 from frontend.dash.gateway import gateway
 from frontend.pages import (
     assays,
+    cells,
+    channels,
     cohorts,
     compare,
     encoders,
@@ -14,13 +16,14 @@ from frontend.pages import (
     labels,
     members,
     patients,
+    placing,
     runs,
     survival,
     training,
     uploads,
     versions,
 )
-from frontend.pages.case import maps, similar, values, views
+from frontend.pages.case import maps, niches, similar, values, views
 
 urlpatterns = [
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
@@ -30,6 +33,8 @@ urlpatterns = [
     path("cohorts/<int:cohort_id>/", cohorts.cohort, name="cohort"),
     path("cohorts/<int:cohort_id>/slides/", cohorts.cohort_slides, name="cohort_slides"),
     path("cohorts/<int:cohort_id>/multiplex/", assays.cohort_multiplex, name="cohort_multiplex"),
+    path("cohorts/<int:cohort_id>/channels/", channels.cohort_channels, name="cohort_channels"),
+    path("cohorts/<int:cohort_id>/channels.csv", channels.cohort_channels_csv, name="cohort_channels_csv"),
     path("cohorts/<int:cohort_id>/labels/", labels.cohort_labels, name="cohort_labels"),
     path("cohorts/<int:cohort_id>/imports/", imports.cohort_imports, name="cohort_imports"),
     path("cohorts/<int:cohort_id>/members/", members.cohort_members, name="cohort_members"),
@@ -51,11 +56,18 @@ urlpatterns = [
     path("runs/<int:run_id>/<str:action>/", runs.cohort_run_action, name="cohort_run_action"),
     path("imports/<int:import_id>/", imports.import_, name="import_"),
     path("assays/<int:image_id>/", assays.multiplex_image, name="multiplex_image"),
+    path("assays/<int:image_id>/cells/", cells.multiplex_cells, name="multiplex_cells"),
+    path("assays/<int:image_id>/cells.csv", cells.multiplex_cell_table, name="multiplex_cell_table"),
+    path("assays/<int:image_id>/slides/<int:slide_id>/", placing.multiplex_place, name="multiplex_place"),
+    path("assays/<int:image_id>/slides/<int:slide_id>/slide.jpeg", placing.place_slide_picture, name="place_slide_picture"),
+    path("assays/<int:image_id>/slides/<int:slide_id>/channel.png", placing.place_channel_picture, name="place_channel_picture"),
     path("attention/<int:slide_id>/", imports.slide_attention, name="slide_attention"),
     path("cases/", patients.cases, name="cases"),
     path("cases/<int:patient_id>/", views.case, name="case"),
     path("cases/<int:patient_id>/values/", values.case_values, name="case_values"),
     path("cases/<int:patient_id>/similar/", similar.case_similar, name="case_similar"),
+    path("cases/<int:patient_id>/niches/<int:niche_id>/", niches.case_niches, name="case_niches"),
+    path("cases/<int:patient_id>/niches/<int:niche_id>/picture.jpg", niches.niche_picture, name="niche_picture"),
     path("cases/<int:patient_id>/decisions/", views.case_decision, name="case_decision"),
     path("cases/<int:patient_id>/run/", views.case_run, name="case_run"),
     path("cases/<int:patient_id>/maps/<int:prediction_id>/range.png", maps.map_range, name="map_range"),

@@ -22,7 +22,7 @@ def test_a_neighbour_comes_with_distance_reasons_history_and_matched_niches(peop
     assert "carboplatin" in text and "died at 11.5 months" in text
     assert "No outcome value shown in this cohort" in text
     data = json.loads(unescape(re.search(r'data-neighbour="([^"]+)"', answer.content.decode())[1]))
-    assert data["boxes"] and {"n", "colour", "query", "hit", "mass"} == set(data["boxes"][0])
+    assert data["boxes"] and {"n", "colour", "query", "hit", "mass", "like"} == set(data["boxes"][0])
     assert data["map"]["prediction"] != people.lung.map.pk
     assert people.client("anonymous").get(data["dzi"]).status_code == 200, "the token alone opens the tiles"
 

@@ -108,6 +108,10 @@ def twin(part: Any, world: Any) -> int:
     return made.pk
 
 
+def niche(part: Any, world: Any) -> dict[str, Any]:
+    return {"patient_id": part.patient.pk, "niche_id": part.niche_set.niches.first().pk}
+
+
 def import_(part: Any, world: Any) -> dict[str, Any]:
     return {"import_id": part.import_.pk}
 
@@ -432,6 +436,8 @@ PAGES = {
         body=lambda part, world: {"variable": "age", "value": "77", "why": "typing error"},
     ),
     "case_similar": page(kwargs=patient, query=lambda part, world: {"slide": part.slide.pk}),
+    "case_niches": page(kwargs=niche),
+    "niche_picture": page(kwargs=niche),
     "case_decision": page_post(302, kwargs=patient, body=lambda part, world: {"decision": "wait", "owner": "Dr. No"}),
     "case_run": page_post(302, kwargs=patient),
     "map_range": page(kwargs=lambda part, world: {"patient_id": part.patient.pk, "prediction_id": part.map.pk}),

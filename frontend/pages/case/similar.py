@@ -1,4 +1,4 @@
-"""Block 7: the most similar tissues of other patients, one of them side by side with hers."""
+"""Block 7: the most similar tissues of other patients, up to three of them side by side with hers."""
 
 from __future__ import annotations
 
@@ -13,19 +13,25 @@ from django.views.decorators.http import require_safe
 
 from frontend.figures.palette import BOXES
 from frontend.pages.access import signed_in, whole_number
-from tissueboard.cohorts.selectors import get_patient
+from tissueboard.cohorts.access import Role
+from tissueboard.cohorts.selectors import cohort_named, get_patient, role_of
 from tissueboard.errors import NotVisible, TissueboardError
 
 from .source import Source, source_of
 from .viewer import overlay
 
+MAX_TEXT = 120
+FIELDS = ("diagnosis", "stage", "treatment")
+LABELS = {"diagnosis": "Diagnosis", "stage": "Stage", "treatment": "Treatment"}
+
 
 @dataclass(frozen=True)
 class Neighbour:
-    """One hit for the template; data: what the script needs to draw her slide with numbered boxes."""
+    """One hit for the template; data: what the script needs to draw her tissue with numbered boxes. picture: address of a small one."""
 
     hit: Any
     data: str
+    picture: str
 
 
 def slide_data(user: Any, slide: Any, map_of: Any) -> dict[str, Any]:
@@ -43,54 +49,110 @@ def slide_data(user: Any, slide: Any, map_of: Any) -> dict[str, Any]:
     }
 
 
+def image_data(user: Any, image: Any) -> dict[str, Any]:
+    """The same of an image of measured channels: its first channels in colours, each between limits of its own."""
+    from frontend.pages.assays import Channel, viewer_data
+
+    channels = [Channel(i, name, facts) for i, (name, facts) in enumerate(zip(image.channels, image.facts.get("signal", [])))]
+    found = json.loads(viewer_data(user, image, channels))
+    shown = [one | {key: found["channels"][one["channel"]][key] for key in ("name", "low", "high")} for one in found["shown"]]
+    scale = {key: found[key] for key in ("width", "height", "mpp")}
+    return {"name": image.name, "map": None, "multiplex": {"tiles": found["tiles"], "shown": shown}, **scale}
+
+
+def tissue_data(user: Any, tissue: Any, map_of: Any = None) -> dict[str, Any]:
+    from tissueboard.retrieval.tissues import is_measured
+
+    return image_data(user, tissue) if is_measured(tissue) else slide_data(user, tissue, map_of)
+
+
+def picture_of(tissue: Any, data: dict[str, Any]) -> str:
+    """Address of a small picture: a slide's thumbnail, or the one tile of an image's coarsest level."""
+    if "multiplex" not in data:
+        return reverse("slide_thumbnail", args=[tissue.pk])
+    coarsest = 0
+    while max(tissue.width, tissue.height) > 256 * 2**coarsest:
+        coarsest += 1
+    shown = "&".join(f"c={c['channel']}:{c['colour'][1:]}:{c['low']}:{c['high']}" for c in data["multiplex"]["shown"])
+    return f"{data['multiplex']['tiles']}{coarsest}/0_0.jpeg?{shown}"
+
+
 @signed_in
 @require_safe
 def case_similar(request: HttpRequest, patient_id: int) -> HttpResponse:
-    """The block of similar cases, fetched after the page so that the page itself is there at once. ?slide=, ?other=1 (other sites only)."""
+    """The block of similar cases, fetched after the page so that the page itself is there at once.
+
+    ?slide= or ?image=: her tissue; ?version=: the reference; ?diagnosis=, ?stage=, ?treatment=, ?cohort=, ?other=1: filters.
+    """
     patient = get_patient(request.user, patient_id)
-    slide = _slide_of(request, patient)
-    other = request.GET.get("other") == "1"
-    context: dict[str, Any] = {"patient": patient, "slide": slide, "other": other, "full": not request.htmx}
+    tissue, tissues = _tissue_of(request, patient)
+    asked = {name: request.GET.get(name, "").strip()[:MAX_TEXT] for name in FIELDS}
+    asked |= {"cohort": whole_number(request.GET.get("cohort")), "other": request.GET.get("other") == "1"}
+    context: dict[str, Any] = {"patient": patient, "tissue": tissue, "tissues": tissues, "asked": asked, "full": not request.htmx}
+    context["labels"] = LABELS
+    context["may_manage"] = role_of(request.user, patient.cohort) == Role.MANAGER
     try:
-        context |= _answer(request.user, patient, slide, other)
+        context |= _answer(request.user, patient, tissue, asked, whole_number(request.GET.get("version")))
     except TissueboardError as error:
         context["refused"] = error
     return render(request, "case/similar.html" if request.htmx else "case/similar_page.html", context)
 
 
-def _slide_of(request: HttpRequest, patient: Any) -> Any:
+def _tissue_of(request: HttpRequest, patient: Any) -> tuple[Any, list[tuple[str, Any]]]:
+    """The tissue that the address names, and all of hers that are ready, as ("slide" or "image", tissue)."""
+    from tissueboard.assays.selectors import images_of_patient
     from tissueboard.slides.selectors import slides_of_patient
 
-    wanted = whole_number(request.GET.get("slide"))
-    slide = next((s for s in slides_of_patient(request.user, patient) if s.pk == wanted), None)
-    if slide is None:
+    found = [("slide", s) for s in slides_of_patient(request.user, patient)] + [
+        ("image", i) for i in images_of_patient(request.user, patient)
+    ]
+    wanted = next(((kind, whole_number(request.GET[kind])) for kind in ("image", "slide") if kind in request.GET), None)
+    tissue = next((t for kind, t in found if wanted == (kind, t.pk)), None)
+    if tissue is None:
         raise NotVisible("slide")
-    return slide
+    return tissue, [(kind, t) for kind, t in found if t.state == "ready" or t == tissue]
 
 
-def _answer(user: Any, patient: Any, slide: Any, other: bool) -> dict[str, Any]:
-    from tissueboard.predictions.selectors import maps_of_slide
+def _answer(user: Any, patient: Any, tissue: Any, asked: dict[str, Any], version_id: int | None) -> dict[str, Any]:
     from tissueboard.retrieval.outcome_value import outcome_value_note
+    from tissueboard.retrieval.selectors import Filters, filter_options
     from tissueboard.retrieval.services import similar_cases
 
-    found = similar_cases(user, slide, patient.cohort.neighbours, other_sites_only=other)
-    own_maps = maps_of_slide(user, slide) if found.hits else []
-    own_map = own_maps[0] if own_maps else None
-    neighbours = []
-    for hit in found.hits:
-        # The same version as on her slide, or colours would not mean the same on both.
-        theirs = next((m for m in maps_of_slide(user, hit.slide) if own_map and m.version_id == own_map.version_id), None)
-        boxes = [
-            {"n": i + 1, "colour": BOXES[i % len(BOXES)], "query": pair.query_box, "hit": pair.hit_box, "mass": pair.mass}
-            for i, pair in enumerate(hit.matches)
-        ]
-        data = slide_data(user, hit.slide, theirs) | {"boxes": boxes, "code": hit.patient.code}
-        neighbours.append(Neighbour(hit, json.dumps(data)))
+    cohort = cohort_named(user, str(asked["cohort"])) if asked["cohort"] else None
+    filters = Filters(cohort=cohort, other_sites_only=asked["other"], **{name: asked[name] for name in FIELDS})
+    found = similar_cases(user, tissue, patient.cohort.neighbours, filters=filters, version_id=version_id)
     source: Source | None = source_of(found.niche_set) if found.niche_set is not None else None
+    own, neighbours = _side_by_side(user, tissue, found) if found.hits else ({}, [])
     return {
         "found": found,
         "neighbours": neighbours,
-        "own": json.dumps(slide_data(user, slide, own_map)) if neighbours else "",
+        "options": filter_options(user, found.version, tissue) if found.version else {},
+        "own": json.dumps(own) if own else "",
         "note": outcome_value_note(user, patient.cohort),
         "source": source,
     }
+
+
+def _side_by_side(user: Any, tissue: Any, found: Any) -> tuple[dict[str, Any], list[Neighbour]]:
+    """What the viewers draw: hers and each neighbour's, with the matched niches in the same colours on both."""
+    from tissueboard.predictions.selectors import maps_beside, maps_of_slide
+
+    own_map = next(iter(maps_of_slide(user, tissue)), None) if found.query_slide else None
+    # The same version as on her slide, or colours would not mean the same on both.
+    maps = maps_beside(user, own_map, [h.slide for h in found.hits]) if own_map else {}
+    neighbours = []
+    for hit in found.hits:
+        boxes = [
+            {
+                "n": i + 1,
+                "colour": BOXES[i % len(BOXES)],
+                "query": pair.query_box,
+                "hit": pair.hit_box,
+                "mass": pair.mass,
+                "like": reverse("case_niches", args=[tissue.sample.patient_id, pair.query_niche]),
+            }
+            for i, pair in enumerate(hit.matches)
+        ]
+        data = tissue_data(user, hit.tissue, maps.get(hit.tissue.pk)) | {"boxes": boxes, "code": hit.patient.code}
+        neighbours.append(Neighbour(hit, json.dumps(data), picture_of(hit.tissue, data)))
+    return tissue_data(user, tissue, own_map), neighbours

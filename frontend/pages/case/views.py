@@ -50,6 +50,7 @@ def case_context(request: HttpRequest, patient: Any, slide_id: int | None = None
     variables = list(patient.cohort.variables.all())
     measured = measured_facts(events, tests_of_cohort(user, patient.cohort))
     points, rows = tumours(slides)
+    images = list(images_of_patient(user, patient))
     risk = risk_block(user, patient, whole_number(request.GET.get("risk")))
     history = history_of(events, endpoints)
     context = {
@@ -63,7 +64,8 @@ def case_context(request: HttpRequest, patient: Any, slide_id: int | None = None
         "slides": slides,
         "slide": slide,
         "measured": measured,
-        "images": list(images_of_patient(user, patient)),
+        "images": images,
+        "similar_image": next((i for i in images if i.state == "ready"), None),
         "risk": risk,
         "decisions": decisions_in(events),
         "max_chars": MAX_CHARS,

@@ -25,6 +25,12 @@ def maps_of_slide(user: Any, slide: Any) -> list[Prediction]:
     return list(found.order_by("-version__is_current", "-created_at"))
 
 
+def maps_beside(user: Any, virtual_map: Prediction, slides: Any) -> dict[int, Prediction]:
+    """{slide id: its virtual map by the version of a given one}, of those slides that have one. One query."""
+    found = Prediction.objects.visible_to(user).filter(slide__in=slides, kind=Prediction.Kind.VIRTUAL_MAP, version=virtual_map.version_id)
+    return {one.slide_id: one for one in found}
+
+
 def dense_maps_of_slide(user: Any, slide: Any) -> list[Prediction]:
     """Maps of overlapping tiles of a slide, in the order of `maps_of_slide`; at most one per version."""
     found = predictions_of_slide(user, slide).filter(kind=Prediction.Kind.DENSE_MAP)

@@ -23,3 +23,10 @@ def build_index(ctx: JobContext) -> Done:
     from . import indexing
 
     return indexing.build_index(ctx)
+
+
+@handler("retrieval.image_niches", queue="cpu", title="Niches of a multiplex image")
+def image_niches(ctx: JobContext) -> Done:
+    from . import image_niches as made
+
+    return made.make_image_niches(ctx)
