@@ -103,6 +103,44 @@ FAMILIES: dict[str, Family] = {
                 ),
             ),
         ),
+        Family(
+            "virtues",
+            "VirTues: cells, niches and tissues of any marker panel",
+            "VirTues (virtual tissues), encoder over protein embeddings of markers",
+            (
+                Task(
+                    "embed",
+                    ("MultiplexImage",),
+                    ("NicheSet", "tokens of cells"),
+                    "ml.virtues.embed:embed",
+                    "ml.virtues.embed_config:VirtuesEmbedConfig",
+                ),
+                Task(
+                    "pretrain",
+                    ("MultiplexImage", "Split"),
+                    ("weights", "metrics"),
+                    "ml.virtues.train:fit",
+                    "ml.virtues.pretrain_config:VirtuesPretrainConfig",
+                ),
+                Task(
+                    "pretrain_maps",
+                    ("VirtualMap", "Split"),
+                    ("weights", "metrics"),
+                    "ml.virtues.train:fit",
+                    "ml.virtues.map_config:VirtuesMapsConfig",
+                ),
+                Task(
+                    "evaluate",
+                    ("MultiplexImage",),
+                    ("metrics",),
+                    "ml.virtues.evaluate:evaluate",
+                    "ml.virtues.pretrain_config:VirtuesEvaluateConfig",
+                ),
+                Task(
+                    "stain", ("MultiplexImage",), ("image",), "ml.virtues.staining:stain", "ml.virtues.pretrain_config:VirtuesStainConfig"
+                ),
+            ),
+        ),
     )
 }
 

@@ -72,3 +72,24 @@ def import_features(ctx: JobContext) -> Done:
     from . import feature_import
 
     return feature_import.publish_imported(ctx)
+
+
+@handler("predictions.fit_virtues", queue="gpu", title="Train VirTues")
+def fit_virtues(ctx: JobContext) -> Done:
+    from . import virtues_fit
+
+    return virtues_fit.fit_virtues(ctx)
+
+
+@handler("predictions.adopt_virtues", queue="cpu", title="Take a VirTues into use on a cohort")
+def adopt_virtues(ctx: JobContext) -> Done:
+    from . import virtues_adopt
+
+    return virtues_adopt.adopt_virtues(ctx)
+
+
+@handler("predictions.virtues", queue="gpu", title="VirTues of a multiplex image")
+def virtues(ctx: JobContext) -> Done:
+    from . import virtues_apply
+
+    return virtues_apply.apply_virtues(ctx)

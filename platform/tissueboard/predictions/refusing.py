@@ -27,6 +27,8 @@ class model_refusals:
         from ml.survival.data import SurvivalDataError
         from ml.training.loop import TrainingDiverged
         from ml.training.splits import SplitError
+        from ml.virtues.errors import VirtuesError
 
-        if isinstance(error, HexError | MicaError | EncoderError | SlideError | SurvivalDataError | SplitError | TrainingDiverged):
+        known = HexError | MicaError | VirtuesError | EncoderError | SlideError | SurvivalDataError | SplitError | TrainingDiverged
+        if isinstance(error, known):
             raise JobRefused(str(error.code).upper(), error.sentence, error.hint, where=getattr(error, "where", "")) from error
