@@ -21,10 +21,12 @@ from .access import signed_in
 from .cohorts import frame, page_of
 
 UPLOAD_FIELDS = ("patient_code", "sample_code", "technology", "mpp", "channels")
-# Blue, green, red, yellow: nuclei first, as on most fluorescence screens.
-COLOURS = ("#4d6dff", "#00d000", "#ff4040", "#ffd700")
+# Blue, green, red, yellow, magenta, cyan: nuclei first, as on most fluorescence screens.
+COLOURS = ("#4d6dff", "#00d000", "#ff4040", "#ffd700", "#ff40ff", "#00e5ff")
+SHOWN_FIRST = 4  # of six: more colours at once are hard to tell apart
 NUCLEI = re.compile(r"dapi|hoechst|\bdna|_dna|histone|\bhh3\b|\bnuc", re.IGNORECASE)
 FIRST = 10
+MAX_PANEL = 1 << 20
 # Findings hint at options of the command line; the page has fields for them.
 PAGE_HINTS = {
     "CHANNEL_NAMES_MISSING": "Give their names below, in the order of the planes.",
@@ -74,6 +76,7 @@ def multiplex_image(request: HttpRequest, image_id: int) -> HttpResponse:
     page_frame = frame(request, cohort, "slides")
     context = {
         **page_frame,
+        **about(request.user, image),
         "image": image,
         "channels": channels,
         "findings": [one | {"hint": PAGE_HINTS.get(one["code"], one["hint"])} for one in image.findings],
@@ -85,14 +88,37 @@ def multiplex_image(request: HttpRequest, image_id: int) -> HttpResponse:
     return render(request, "pages/multiplex_image.html", context, status=refused.status if refused else 200)
 
 
+def about(user: Any, image: MultiplexImage) -> dict[str, Any]:
+    """What else is known of an image: its cells, its places on slides, the proteins of its channels."""
+    from tissueboard.assays.alignments import slides_to_place_on
+    from tissueboard.assays.selectors import alignments_of, cell_mask_of, proteins_of, waiting_cells_of
+
+    if image.state != MultiplexImage.State.READY:
+        return {}
+    from ml.multiplex.uniprot import shared
+
+    proteins = proteins_of(image)
+    placed = {place.slide_id: place for place in alignments_of(user, image)}
+    return {
+        "cells": cell_mask_of(user, image),
+        "waiting_cells": waiting_cells_of(user, image),
+        "slides": [(slide, placed.get(slide.pk)) for slide in slides_to_place_on(user, image)],
+        "proteins": proteins,
+        "unknown": [one.channel for one in proteins if one.uniprot is None],
+        "shared": shared(proteins),
+    }
+
+
 def viewer_data(user: Any, image: MultiplexImage, channels: list[Channel]) -> str:
     """For the script: where the tiles are (a token for this user and image), the sizes, every channel's limits, and what is drawn first."""
+    from tissueboard.assays.selectors import cell_mask_of
     from tissueboard.assays.services import tile_token
 
     address = reverse("multiplex_tile", kwargs={"image_id": image.pk, "token": tile_token(user, image), "level": 0, "col": 0, "row": 0})
     return json.dumps(
         {
             "tiles": address.removesuffix("0/0_0.jpeg"),
+            "cells": address.removesuffix("0/0_0.jpeg") + "cells/" if cell_mask_of(user, image) else "",
             "width": image.width,
             "height": image.height,
             "mpp": image.mpp,
@@ -111,7 +137,7 @@ def first_shown(channels: list[Channel]) -> list[int]:
     seen = [c for c in channels if not c.empty]
     nuclei = next((c for c in seen if NUCLEI.search(c.name)), None)
     rest = [c for c in seen if c is not nuclei]
-    return [c.index for c in ([nuclei] if nuclei else []) + rest][: len(COLOURS)]
+    return [c.index for c in ([nuclei] if nuclei else []) + rest][:SHOWN_FIRST]
 
 
 @signed_in
@@ -154,11 +180,13 @@ def upload_multiplex(request: HttpRequest, cohort_id: int) -> HttpResponse:
     template = "pages/upload_multiplex.html"
     if request.method == "GET":
         return render(request, template, context)
-    file = request.FILES.get("file")
+    file, panel = request.FILES.get("file"), request.FILES.get("panel")
     if file is None:
         refused = TissueboardError("FILE_MISSING", "No file was chosen.", "Choose a file and send it again.")
         return render(request, template, {**context, "refused": refused}, status=400)
-    given = {name: value for name, value in entered.items() if value}
+    given: dict[str, Any] = {name: value for name, value in entered.items() if value}
+    if panel is not None:
+        given["panel"] = panel.read(MAX_PANEL + 1)
     try:
         received = receive_upload(request.user, cohort, file, "multiplex", given, context["dry_run"])
     except TissueboardError as error:

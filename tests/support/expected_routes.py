@@ -252,6 +252,48 @@ def image_tile(part: Any, world: Any) -> dict[str, Any]:
     return {"image_id": found.pk, "token": tile_token(member, found), "level": 0, "col": 0, "row": 0}
 
 
+def with_cells(state: str = "ready") -> Callable[[Any, Any], dict[str, Any]]:
+    """An image that has cells."""
+
+    def kwargs(part: Any, world: Any) -> dict[str, Any]:
+        from multiplex_pictures import cells_of, image_of
+
+        found = image_of(part.sample)
+        cells_of(found, state)
+        return {"image_id": found.pk}
+
+    return kwargs
+
+
+def outline_tile(part: Any, world: Any) -> dict[str, Any]:
+    return image_tile(part, world) | with_cells()(part, world)
+
+
+def place(part: Any, world: Any) -> dict[str, Any]:
+    """An image that is placed on the first slide."""
+    from multiplex_pictures import image_of, placed
+
+    found = image_of(part.sample)
+    placed(found, part.slide)
+    return {"image_id": found.pk, "slide_id": part.slide.pk}
+
+
+def mask_file(part: Any, world: Any) -> dict[str, Any]:
+    import numpy as np
+    from multiplex_pictures import small_labels
+
+    file = BytesIO()
+    np.savez_compressed(file, mask=small_labels())
+    file.seek(0)
+    file.name = "mask.npz"
+    return {"mask": file}
+
+
+def matrix(part: Any, world: Any) -> list[list[float]]:
+    scale = 0.5 / part.slide.mpp
+    return [[scale, 0, 5], [0, scale, 9]]
+
+
 API = {
     "api:token": Route(
         get=everybody(405), post=everybody(200), body=lambda part, world: {"username": "outsider", "password": PASSWORD}, json=True
@@ -260,6 +302,20 @@ API = {
     "api:unknown": Route(get=everybody(404), post=everybody(404), json=True),
     "api:cohorts": api_list(),
     "api:cohort": api(kwargs=cohort),
+    "api:cohort_channels": Route(
+        get=members(200, anonymous=401),
+        post=members(200, anonymous=401, role="contributor"),
+        kwargs=cohort,
+        body=lambda part, world: {"channel": "CD3", "uniprot": "P04234", "note": "delta"},
+        json=True,
+    ),
+    "api:cohort_channels_csv": Route(
+        get=members(200, anonymous=401),
+        post=members(200, anonymous=401, role="contributor"),
+        kwargs=cohort,
+        body=lambda part, world: {"csv": "channel,uniprot\nCD3,P04234\n"},
+        json=True,
+    ),
     "api:patients": api_list(),
     "api:patient": api(kwargs=patient),
     "api:patient_risk": api(kwargs=patient),
@@ -306,6 +362,23 @@ API = {
     "api:assays": api_list(),
     "api:assay": api(kwargs=image),
     "api:assay_complete": api_post(202, kwargs=waiting_image, body=lambda part, world: {"channels": ["a", "b", "c"], "mpp": 0.5}),
+    "api:assay_cells": Route(
+        get=members(200, anonymous=401),
+        post=members(409, anonymous=401, role="contributor"),  # the image is not ready; reading a mask takes a process of its own
+        kwargs=waiting_image,
+        body=mask_file,
+        json=True,
+        facts={"multipart": True},
+    ),
+    "api:assay_cells_confirm": api_post(200, kwargs=with_cells("needs attention")),
+    "api:assay_proteins": api(kwargs=image),
+    "api:assay_alignments": Route(
+        get=members(200, anonymous=401),
+        post=members(201, anonymous=401, role="contributor"),
+        kwargs=image,
+        body=lambda part, world: {"slide": part.slide.pk, "matrix": matrix(part, world)},
+        json=True,
+    ),
     "api:jobs": api_list(),
     "api:job": api(kwargs=job("done")),
     "api:job_cancel": api_post(200, kwargs=job("queued")),
@@ -342,6 +415,7 @@ TILES = {
     "slide_tile": Route(get=everybody(200), kwargs=with_token(level=0, col=0, row=0)),
     "slide_thumbnail": page(kwargs=slide),
     "feature_file": page(kwargs=lambda part, world: slide(part, world) | {"prediction_id": bag(part).pk}),
+    "multiplex_outlines": Route(get=everybody(200), kwargs=outline_tile),
     "multiplex_tile": Route(get=everybody(200), kwargs=image_tile, query=lambda part, world: {"c": "0:4d6dff:0:250"}),
 }
 
@@ -396,6 +470,28 @@ PAGES = {
         kwargs=waiting_image,
         body=lambda part, world: {"channels": "DAPI\nCD3\nPanCK", "mpp": "0.5"},
     ),
+    "multiplex_cells": Route(
+        get=members(200, anonymous=302),
+        post=members(302, anonymous=302, role="contributor"),
+        kwargs=with_cells("needs attention"),
+        body=lambda part, world: {"action": "confirm"},
+    ),
+    "multiplex_cell_table": page(kwargs=with_cells()),
+    "multiplex_place": Route(
+        get=members(200, anonymous=302),
+        post=members(302, anonymous=302, role="contributor"),
+        kwargs=place,
+        body=lambda part, world: {"action": "save", "by": "matrix", "matrix": str(matrix(part, world))},
+    ),
+    "place_slide_picture": page(kwargs=place),
+    "place_channel_picture": page(kwargs=place, query=lambda part, world: {"c": "0:00c8ff:0:250"}),
+    "cohort_channels": Route(
+        get=members(200, anonymous=302),
+        post=members(302, anonymous=302, role="contributor"),
+        kwargs=cohort,
+        body=lambda part, world: {"channel": "CD3", "uniprot": "P04234", "note": "delta"},
+    ),
+    "cohort_channels_csv": page(kwargs=cohort),
     "km_csv": page(kwargs=cohort, query=lambda part, world: {"endpoint": "OS", "group_by": "stage"}),
     "cohort_runs": page(kwargs=cohort),
     "cohort_run_new": Route(

@@ -109,6 +109,55 @@ def image_of(sample: Any, state: str = "ready") -> Any:
     return image
 
 
+def small_labels(height: int = 300, width: int = 400) -> np.ndarray:
+    """(height, width) int32: 99 cells of 12 x 12 px (36 um2 at 0.5 um per px), with ids 3, 6, 9 ..."""
+    labels = np.zeros((height, width), np.int32)
+    places = [(y, x) for y in range(10, height - 24, 30) for x in range(10, width - 24, 33)][:99]
+    for i, (y, x) in enumerate(places, 1):
+        labels[y : y + 12, x : x + 12] = 3 * i
+    return labels
+
+
+def cells_of(image: Any, state: str = "ready") -> Any:
+    """The cells of an image, with a real mask and table in the store. Asked twice, the same."""
+    import pandas as pd
+
+    from ml.multiplex.mask_files import write_mask
+    from ml.multiplex.masks import mask_facts
+    from tissueboard.assays.models import CellMask
+    from tissueboard.store import checksum, store
+
+    known = CellMask.objects.filter(image=image, state=state, replaced_at=None).first()
+    if known is not None:
+        return known
+    labels, key, table_key = small_labels(), "small/cells.zarr", "small/cells.parquet"
+    if not store.exists(key):
+        store.path(key).parent.mkdir(parents=True, exist_ok=True)
+        write_mask(store.path(key), labels)
+        ids = np.unique(labels[labels > 0])
+        kinds = np.where(ids % 2, "T cell", "Tumour")
+        pd.DataFrame({"cell_id": ids, "cell_type": kinds, "area": 144.0}).to_parquet(store.path(table_key), index=False)
+    facts = mask_facts(labels, 0.5)
+    table = {"n_rows": 99, "id_column": "cell_id", "columns": ["area"], "types": {"cell_type": {"T cell": 50, "Tumour": 49}}}
+    finding = {"code": "CELL_AREA_IMPLAUSIBLE", "severity": "error", "file": image.name, "where": ""}
+    finding |= {"sentence": "The median cell has 36 um2.", "hint": "Check it."}
+    return CellMask.objects.create(
+        image=image, state=state, key=key, sha256=checksum(store.path(key)), n_cells=99, table_key=table_key,
+        table_sha256=checksum(store.path(table_key)), facts={"mask": facts, "table": table},
+        findings=[finding] if state == "needs attention" else [],
+    )  # fmt: skip
+
+
+def placed(image: Any, slide: Any) -> Any:
+    """The image placed on the slide, by a matrix that fits both. Asked twice, the same."""
+    from tissueboard.assays.alignments import place_image
+    from tissueboard.assays.models import Alignment
+
+    scale = image.mpp / slide.mpp
+    known = Alignment.objects.filter(image=image, slide=slide, replaced_at=None).first()
+    return known or place_image(None, image, slide, matrix=[[scale, 0, 5], [0, scale, 7]])
+
+
 def small_pyramid() -> tuple[str, list[dict[str, Any]]]:
     """(key in the store, facts of the channels) of a pyramid of `draw()`, written where it is not there yet."""
     from ml.multiplex.zarr_pyramid import OpenImage, write_pyramid

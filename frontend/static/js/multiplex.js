@@ -1,4 +1,4 @@
-// A multiplex image: up to four channels in colours, each between two stored values, drawn by the server and added up.
+// A multiplex image: up to six channels in colours, each between two stored values, drawn by the server and added up.
 "use strict";
 
 (function () {
@@ -7,8 +7,9 @@
   const image = JSON.parse(root.dataset.multiplex);
   const find = (selector) => root.querySelector(selector);
   const TILE = 256;
-  const SLOTS = 4;
-  const COLOURS = ["#4d6dff", "#00d000", "#ff4040", "#ffd700"];
+  const SLOTS = 6;
+  const ALWAYS = 4; // rows that are there even where they are empty
+  const COLOURS = ["#4d6dff", "#00d000", "#ff4040", "#ffd700", "#ff40ff", "#00e5ff"];
   let levels = 1;
   while (Math.max(image.width, image.height) > TILE * 2 ** (levels - 1)) levels += 1;
 
@@ -32,6 +33,11 @@
       getTileUrl: (level, col, row) => `${image.tiles}${levels - 1 - level}/${col}_${row}.jpeg?${query}`,
     };
   }
+
+  const outlines = find("[data-outlines]");
+  // The outlines as they are drawn: loaded when they are first asked for.
+  let cells = null;
+  let asked = false;
 
   const template = find("[data-row]");
   for (let i = 0; i < SLOTS; i++) addSlot(i);
@@ -118,6 +124,8 @@
     const part = (selector) => slot.row.querySelector(selector);
     const channel = slot.channel === null ? null : image.channels[slot.channel];
     slot.row.toggleAttribute("data-off", !slot.on);
+    // The fifth and sixth come when those before them are in use.
+    slots.forEach((one, i) => (one.row.hidden = i >= ALWAYS && one.channel === null && slots.slice(0, i).some((before) => before.channel === null)));
     part("[data-on]").checked = slot.on;
     part("[data-on]").disabled = !channel;
     part("[data-on]").setAttribute("aria-label", channel ? `Draw ${channel.name}` : "No channel chosen");
@@ -137,6 +145,11 @@
     scale: find("[data-scale]"),
     message: find("[data-message]"),
     onKey: (key) => {
+      if (key.toLowerCase() === "o" && outlines) {
+        outlines.checked = !outlines.checked;
+        showOutlines();
+        return;
+      }
       const slot = slots[Number(key) - 1];
       if (!slot || slot.channel === null) return;
       slot.on = !slot.on;
@@ -164,8 +177,9 @@
         const old = [];
         for (let i = 0; i < viewer.osd.world.getItemCount(); i++) {
           const other = viewer.osd.world.getItemAt(i);
-          if (other !== item) old.push(other);
+          if (other !== item && other !== cells) old.push(other);
         }
+        if (cells) viewer.osd.world.setItemIndex(cells, viewer.osd.world.getItemCount() - 1);
         const clear = () => old.forEach((other) => viewer.osd.world.getIndexOfItem(other) >= 0 && viewer.osd.world.removeItem(other));
         if (item.getFullyLoaded()) clear();
         else item.addOnceHandler("fully-loaded-change", clear);
@@ -173,6 +187,29 @@
       error: () => viewer.say("The picture could not be drawn. Reload the page; its link may have expired."),
     });
   }
+
+  // The outlines of the cells lie over whatever is drawn.
+  function showOutlines() {
+    if (cells) cells.setOpacity(outlines.checked ? 1 : 0);
+    else if (outlines.checked && !asked) addOutlines();
+  }
+
+  function addOutlines() {
+    asked = true;
+    const { width, height } = image;
+    const tileSource = new OpenSeadragon.TileSource({ width, height, tileSize: TILE, tileOverlap: 0, minLevel: 0, maxLevel: levels - 1 });
+    tileSource.getTileUrl = (level, col, row) => `${image.cells}${levels - 1 - level}/${col}_${row}.png`;
+    tileSource.hasTransparency = () => true;
+    viewer.osd.addTiledImage({
+      tileSource,
+      success: ({ item }) => {
+        cells = item;
+        showOutlines();
+      },
+      error: () => viewer.say("The outlines of the cells could not be drawn. Reload the page."),
+    });
+  }
+  if (outlines) outlines.addEventListener("change", showOutlines);
 
   // The table says which channels are drawn, and in which colour.
   function mark() {

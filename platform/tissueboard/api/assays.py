@@ -54,7 +54,7 @@ class AssayDetailSerializer(AssaySerializer):
     findings = serializers.SerializerMethodField()
     signal = serializers.SerializerMethodField(help_text="Per channel: stored values, shares 0..1, and the limits drawn at first.")
     tiles = serializers.SerializerMethodField(
-        help_text="JPEG tile, good for an hour: put in {level} (0: full resolution), {col}, {row}; up to four c=INDEX:RRGGBB:LOW:HIGH."
+        help_text="JPEG tile, good for an hour: put in {level} (0: full resolution), {col}, {row}; up to six c=INDEX:RRGGBB:LOW:HIGH."
     )
     sealed_sha256 = serializers.CharField(help_text="SHA-256 of the sealed original.")
     sha256 = serializers.CharField(help_text="SHA-256 of the pyramid, over its files' names and checksums.")

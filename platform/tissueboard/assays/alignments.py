@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from django.db import transaction
 from django.utils import timezone
 
-from ml.slides.findings import Finding, Severity, SlideError
+from ml.slides.findings import Finding, FindingCode, Severity, SlideError
 from tissueboard.accounts.audit import record
 from tissueboard.cohorts.access import Role, require
 from tissueboard.errors import NotVisible
@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 MAX_LANDMARKS = 200
 PICTURE_PX = 900
 MARGIN = 0.05
+MAX_BOX = 4.0  # of the slide's side
 
 
 def slides_to_place_on(user: Any, image: MultiplexImage) -> list[Slide]:
@@ -57,10 +58,25 @@ def place_image(
     Errors: NotVisible, RoleMissing, SLIDE_NOT_READY and AssayRefused IMAGE_NOT_READY (409), PATIENT_DISAGREES, NOTHING_GIVEN,
     ALIGNMENT_GIVEN_TWICE, and those of ml.multiplex.align (LANDMARKS_TOO_FEW, LANDMARKS_COLLINEAR, ALIGNMENT_INVALID, ALIGNMENT_OUTSIDE).
     """
-    from ml.multiplex import align
-
     if user is not None:
         require(user, image.sample.patient.cohort, Role.CONTRIBUTOR)
+    made = unsaved(image, slide, matrix=matrix, landmarks=landmarks, whole_file=whole_file)
+    made.created_by = user
+    if not dry_run:
+        with transaction.atomic():
+            MultiplexImage.objects.select_for_update().get(pk=image.pk)
+            Alignment.objects.filter(image=image, slide=slide, replaced_at__isnull=True).update(replaced_at=timezone.now())
+            made.save()
+            record(user, "place image on slide", made, cohort_id=image.sample.patient.cohort_id, patient_code=image.sample.patient.code)
+    return made
+
+
+def unsaved(
+    image: MultiplexImage, slide: Slide, *, matrix: Any = None, landmarks: Sequence[Any] | None = None, whole_file: bool = False
+) -> Alignment:
+    """The row that `place_image` would keep; checks no right. Errors: as there."""
+    from ml.multiplex import align
+
     _fit_each_other(image, slide)
     if (matrix is None) == (landmarks is None):
         if matrix is None:
@@ -86,18 +102,11 @@ def place_image(
         raise refused(error) from error
     if wrong := next((one for one in findings if one.severity == Severity.ERROR), None):
         raise AssayRefused(wrong.code, wrong.sentence, wrong.hint)
-    made = Alignment(
+    return Alignment(
         image=image, slide=slide, matrix=matrix.tolist(), landmarks=pairs, residual_um=residual,
         facts=facts | {"image_sha256": image.sha256, "slide_sha256": slide.working_sha256},
-        findings=[one.to_dict() for one in (*findings, *_sections(image, slide))], created_by=user,
+        findings=[one.to_dict() for one in (*findings, *_sections(image, slide))],
     )  # fmt: skip
-    if not dry_run:
-        with transaction.atomic():
-            MultiplexImage.objects.select_for_update().get(pk=image.pk)
-            Alignment.objects.filter(image=image, slide=slide, replaced_at__isnull=True).update(replaced_at=timezone.now())
-            made.save()
-            record(user, "place image on slide", made, cohort_id=image.sample.patient.cohort_id, patient_code=image.sample.patient.code)
-    return made
 
 
 def remove_place(user: Any, alignment: Alignment) -> None:
@@ -122,6 +131,10 @@ def slide_picture(alignment: Alignment) -> bytes:
     from PIL import Image
 
     x, y, width, height = picture_box(alignment)
+    if max(width, height) > MAX_BOX * max(alignment.slide.width, alignment.slide.height):
+        sentence = "Placed like this, the image is many times as large as the slide."
+        hint = "Check the matrix: it goes from pixels of the image to those of the slide."
+        raise AssayRefused(FindingCode.ALIGNMENT_SCALE, sentence, hint)
     step, cols, rows = _picture_size(width, height)
     with open_working(alignment.slide) as opened:
         try:
@@ -175,8 +188,6 @@ def _sections(image: MultiplexImage, slide: Slide) -> list[Finding]:
 
 def _pairs(landmarks: Sequence[Any]) -> tuple[list[Any], list[Any]]:
     """The points of both sides. AssayRefused ALIGNMENT_INVALID."""
-    from ml.slides.findings import FindingCode
-
     sides: tuple[list[Any], list[Any]] = ([], [])
     fits = isinstance(landmarks, list | tuple) and len(landmarks) <= MAX_LANDMARKS
     for pair in landmarks if fits else ():

@@ -43,7 +43,7 @@ __all__ = [
 ]
 SALT = "tissueboard.assays.tiles"
 PATH_SECONDS = 60
-MAX_SHOWN = 4
+MAX_SHOWN = 6
 COLOUR = re.compile(r"[0-9a-fA-F]{6}")
 
 
@@ -89,7 +89,7 @@ def image_folder(image_id: int) -> tuple[Path, str]:
 
 
 def shown_channels(values: list[str]) -> list[Shown]:
-    """What `?c=INDEX:COLOUR:LOW:HIGH` asks for, at most four times: low is drawn black, high in full colour (stored values).
+    """What `?c=INDEX:COLOUR:LOW:HIGH` asks for, at most six times: low is drawn black, high in full colour (stored values).
 
     No channel gives a black tile. AssayRefused BAD_CHANNELS for anything else.
     """

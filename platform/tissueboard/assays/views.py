@@ -10,6 +10,7 @@ from django.views.decorators.http import require_safe
 from ml.slides.findings import FindingCode, SlideError
 from tissueboard.errors import TissueboardError
 
+from .cells import outline_source
 from .services import check_token, image_folder, shown_channels
 
 PRIVATE = "private, max-age=3600"
@@ -31,6 +32,27 @@ def tile(request: HttpRequest, image_id: int, token: str, level: int, col: int, 
 
         try:
             response = HttpResponse(render_tile(folder, level, col, row, shown), content_type="image/jpeg")
+        except SlideError as reason:
+            status = 404 if reason.code in GONE else 422
+            raise TissueboardError(reason.code, reason.sentence, reason.hint, where=reason.where, status=status) from reason
+    response["Cache-Control"] = PRIVATE
+    response["ETag"] = etag
+    return response
+
+
+@require_safe
+def outlines(request: HttpRequest, image_id: int, token: str, level: int, col: int, row: int) -> HttpResponse:
+    """The outlines of the cells on one tile of 256 px as PNG, white on nothing; nothing is drawn above level 3."""
+    check_token(token, image_id)
+    folder, tag, size = outline_source(image_id)
+    etag = f'"cells-{tag}-{level}-{col}-{row}"'
+    if request.headers.get("If-None-Match") == etag:
+        response: HttpResponse = HttpResponseNotModified()
+    else:
+        from ml.multiplex.mask_files import outline_tile
+
+        try:
+            response = HttpResponse(outline_tile(folder, size, level, col, row), content_type="image/png")
         except SlideError as reason:
             status = 404 if reason.code in GONE else 422
             raise TissueboardError(reason.code, reason.sentence, reason.hint, where=reason.where, status=status) from reason
