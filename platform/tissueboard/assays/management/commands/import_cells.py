@@ -14,8 +14,6 @@ from tissueboard.errors import TissueboardError
 
 class Command(BaseCommand):
     help = "Keeps the cells of a multiplex image: a label mask (TIFF, npz), and a table with a row per cell (CSV, Parquet) if there is one."
-        "Keeps the cells of a multiplex image: a label mask (TIFF, npz) and, if there is one, a table with a row per cell (CSV, Parquet)."
-    )
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument("cohort", help="Name of the cohort.")
