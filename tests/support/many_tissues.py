@@ -42,9 +42,21 @@ def slide_of(cohort: Any, code: str, **fields: Any) -> Any:
     sample = Sample.objects.create(patient=patient, code=f"S{patient.samples.count()}")
     number = Slide.objects.count()
     ready = {"state": "ready", "mpp": 0.5, "width": 1120, "height": 1120, "working_key": f"none/{number}", "mpp_source": "file"}
-    return Slide.objects.create(
-        sample=sample, name=f"{code}-{number}", sealed_sha256=f"a{number:063d}", working_sha256=f"b{number:063d}", **ready | fields
-    )
+    ready |= {"sealed_sha256": f"a{number:063d}", "working_sha256": f"b{number:063d}"}
+    return Slide.objects.create(sample=sample, name=f"{code}-{number}", **ready | fields)
+
+
+def readable(like: Any, number: int) -> dict[str, Any]:
+    """Fields of a slide that opens: the file of another one with a few more bytes behind it, as a file of its own."""
+    import hashlib
+
+    from tissueboard.store import store
+
+    key = f"small/like-{like.pk}-{number}.tif"
+    content = store.path(like.working_key).read_bytes() + bytes([number]) * 16
+    store.path(key).write_bytes(content)
+    size = {name: getattr(like, name) for name in ("width", "height", "mpp")}
+    return {"working_key": key, "working_sha256": hashlib.sha256(content).hexdigest(), **size}
 
 
 def image_of(cohort: Any, code: str, **fields: Any) -> Any:

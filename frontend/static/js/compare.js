@@ -97,6 +97,18 @@
       find("[data-matches]").replaceChildren(...looked.tissue.boxes.map(matchOf));
       panel.dataset.shown = looked.tissue.code;
       overlays();
+      align();
+    }
+
+    // A viewer that opened, or has another width now, shows the same place as hers again.
+    async function align() {
+      const now = sides;
+      await Promise.all([left, ...now.map((side) => side.viewer)].map((viewer) => viewer.ready)).catch(() => {});
+      if (now !== sides || !lock.checked || !panel.isConnected) return;
+      requestAnimationFrame(() => {
+        leader = left;
+        follow(null);
+      });
     }
 
     const pinOf = (button) => button.parentElement.querySelector("[data-pin]");
@@ -146,7 +158,7 @@
       const like = document.createElement("a");
       like.className = "small";
       like.href = one.like;
-      like.textContent = "like it";
+      like.textContent = "similar";
       like.setAttribute("aria-label", `Niches of other patients like niche ${one.n}`);
       like.addEventListener("click", (event) => {
         event.preventDefault();
