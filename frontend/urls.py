@@ -23,7 +23,7 @@ from frontend.pages import (
     uploads,
     versions,
 )
-from frontend.pages.case import maps, niches, similar, values, views
+from frontend.pages.case import maps, niches, similar, values, views, withdrawal
 
 urlpatterns = [
     path("login/", LoginView.as_view(redirect_authenticated_user=True), name="login"),
@@ -64,6 +64,7 @@ urlpatterns = [
     path("attention/<int:slide_id>/", imports.slide_attention, name="slide_attention"),
     path("cases/", patients.cases, name="cases"),
     path("cases/<int:patient_id>/", views.case, name="case"),
+    path("cases/<int:patient_id>/withdraw/", withdrawal.case_withdraw, name="case_withdraw"),
     path("cases/<int:patient_id>/values/", values.case_values, name="case_values"),
     path("cases/<int:patient_id>/similar/", similar.case_similar, name="case_similar"),
     path("cases/<int:patient_id>/niches/<int:niche_id>/", niches.case_niches, name="case_niches"),

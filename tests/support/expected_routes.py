@@ -402,6 +402,7 @@ API = {
     "api:trainings": Route(
         get=signed_in(200, anonymous=401), post=members(201, anonymous=401, role="contributor"), body=training("cohorts"), json=True
     ),
+    "api:patient_withdraw": api_post(200, role="manager", kwargs=patient, body=lambda part, world: {"why": "She asked for it."}),
     "api:retrieval": api_post(200, role="viewer", body=lambda part, world: {"slide": part.slide.pk, "k": 3}),
     "api:retrieval_niches": api_post(200, role="viewer", body=lambda part, world: {"niche": part.niche_set.niches.first().pk}),
     "api:kaplan_meier": api(query=lambda part, world: {"cohort": part.cohort.name, "endpoint": "OS", "group_by": "stage"}),
@@ -530,6 +531,12 @@ PAGES = {
         post=members(302, anonymous=302, role="contributor"),
         kwargs=patient,
         body=lambda part, world: {"variable": "age", "value": "77", "why": "typing error"},
+    ),
+    "case_withdraw": Route(
+        get=members(200, anonymous=302, role="manager"),
+        post=members(302, anonymous=302, role="manager"),
+        kwargs=patient,
+        body=lambda part, world: {"why": "She asked for it.", "code": part.patient.code},
     ),
     "case_similar": page(kwargs=patient, query=lambda part, world: {"slide": part.slide.pk}),
     "case_niches": page(kwargs=niche),

@@ -50,13 +50,15 @@ def case_context(request: HttpRequest, patient: Any, slide_id: int | None = None
     variables = list(patient.cohort.variables.all())
     measured = measured_facts(events, tests_of_cohort(user, patient.cohort))
     points, rows = tumours(slides)
+    role = role_of(user, patient.cohort)
     images = list(images_of_patient(user, patient))
     risk = risk_block(user, patient, whole_number(request.GET.get("risk")))
     history = history_of(events, endpoints)
     context = {
         "patient": patient,
         "cohort": patient.cohort,
-        "may_add": role_of(user, patient.cohort) in Role.at_least(Role.CONTRIBUTOR),
+        "may_add": role in Role.at_least(Role.CONTRIBUTOR),
+        "may_manage": role == Role.MANAGER,
         "facts": first_facts(patient.clinical, {v.name: v.unit for v in variables}, events),
         "values": all_values(patient.clinical, variables),
         "points": points,

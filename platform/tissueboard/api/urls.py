@@ -27,6 +27,7 @@ from . import (
     tokens,
     trainings,
     views,
+    withdrawals,
 )
 
 app_name = "api"
@@ -38,6 +39,7 @@ urlpatterns = [
     path("cohorts/<int:cohort_id>/channels.csv", channels.CohortChannelsCsv.as_view(), name="cohort_channels_csv"),
     path("patients/", patients.PatientList.as_view(), name="patients"),
     path("patients/<int:patient_id>/", patients.PatientDetail.as_view(), name="patient"),
+    path("patients/<int:patient_id>/withdraw/", withdrawals.PatientWithdrawal.as_view(), name="patient_withdraw"),
     path("patients/<int:patient_id>/risk/", risk.PatientRisk.as_view(), name="patient_risk"),
     path("patients/<int:patient_id>/risk/contributions/", contributions.PatientContributions.as_view(), name="patient_risk_contributions"),
     path("slides/", slides.SlideList.as_view(), name="slides"),

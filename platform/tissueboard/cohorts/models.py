@@ -229,6 +229,28 @@ class Endpoint(models.Model):
         return f"{self.name} of patient {self.patient_id}"
 
 
+class Withdrawal(models.Model):
+    """A patient who was taken out of a cohort, with all that hung on her. Rows are only added; facts: how much went, and ids of models
+    that had been fitted on her."""
+
+    cohort_path = "cohort"
+
+    cohort = models.ForeignKey(Cohort, models.CASCADE, related_name="withdrawals")
+    code = models.CharField(max_length=64)
+    why = models.CharField(max_length=200)
+    withdrawn_by = models.ForeignKey(settings.AUTH_USER_MODEL, models.PROTECT, related_name="+")
+    withdrawn_at = models.DateTimeField(auto_now_add=True)
+    facts = models.JSONField(default=dict, blank=True)
+
+    objects = ScopedQuerySet.as_manager()
+
+    class Meta:
+        ordering = ["-withdrawn_at"]
+
+    def __str__(self) -> str:
+        return f"withdrawal of {self.code}"
+
+
 class ClinicalChange(models.Model):
     """One correction of a clinical value: old, new, who, why. Rows are only added."""
 

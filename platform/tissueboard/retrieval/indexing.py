@@ -91,6 +91,15 @@ def request_index(version: ModelVersion, index: NicheIndex | None) -> None:
     enqueue(None, KIND, {"version": version.pk}, key=f"after job {index.job_id if index else 0}")
 
 
+def rebuild_without(versions: Any) -> None:
+    """Asks for new indices of versions that lost a patient; call it in the transaction that takes her away.
+
+    Until they are there she is in no answer, because who may be found is asked of Postgres.
+    """
+    for index in NicheIndex.objects.filter(version__in=versions).select_related("version"):
+        request_index(index.version, index)
+
+
 def build_index(ctx: JobContext) -> Done:
     """Job retrieval.build_index. params: version. The set index of many sets, what distances mean, HNSW above 50,000 rows."""
     version = ModelVersion.objects.get(pk=ctx.params["version"])
@@ -115,6 +124,9 @@ def build_index(ctx: JobContext) -> Done:
         left = max(0, (NicheIndex.objects.filter(version=version).values_list("n_since", flat=True).first() or 0) - since)
         values = {"key": key, "n_sets": n, "n_niches": rows, "nearest": nearest, "facts": facts, "job_id": ctx.job_id, "n_since": left}
         NicheIndex.objects.update_or_create(version=version, defaults=values)
+        if sets.filter(pk__in=revisions).count() < n:
+            # Somebody was withdrawn while it was built: once more, without her.
+            enqueue(None, KIND, {"version": version.pk}, key=f"after job {ctx.job_id}")
         if old and old != key:
             transaction.on_commit(lambda: store.delete(old))
 
@@ -140,7 +152,8 @@ def _write(ctx: JobContext, version: ModelVersion, revisions: dict[int, str]) ->
             yield from read_sets(ids[start : start + BLOCK]).items()
 
     try:
-        if old is not None and len(late) + len(gone) <= MOST_CHANGED * len(revisions):
+        # What an update takes out of an index stays in its files for a while: after a withdrawal it is made anew.
+        if old is not None and set(gone) <= set(revisions) and len(late) + len(gone) <= MOST_CHANGED * len(revisions):
             made = old.sets.updated(folder / SETS, added=told(late), removed=gone, stamp=stamp)
         else:
             made = SetIndex.build(folder / SETS, told(list(revisions)), stamp=stamp)
