@@ -105,7 +105,14 @@ def _form(request: HttpRequest, cohort: Cohort, training: Training) -> Form:
     try:
         given = {key: value if key == "endpoint" else whole_number(value, 0) for key, value in asked.items() if value}
         found = service.choose(request.user, training, given)
-        keep = {"version": default.version, "encoder": None, "endpoint": default.endpoint, "model": default.model, "start": None}
+        keep = {
+            "version": default.version,
+            "encoder": None,
+            "endpoint": default.endpoint,
+            "model": default.model,
+            "start": None,
+            "bank": None,
+        }
         chosen = Chosen(**{key: getattr(found, key) if key in asked else keep[key] for key in keep})
     except TissueboardError as error:
         refused = error
@@ -182,16 +189,12 @@ def _form_context(request: HttpRequest, cohort: Cohort, form: Form) -> dict[str,
         "max_name": service.MAX_NAME,
         "versions": [(one, counted(n, "patient")) for one, n in versions],
         "encoders": [(one, counted(n, "patient")) for one, n in encoders],
-        "models": _protein_models(user) if {"model", "start"} & set(takes) else [],
+        "models": service.models_for(user, training) if {"model", "start"} & set(takes) else [],
+        "banks": list(versions_for(user).filter(family="virtues").order_by("-created_at", "-pk")) if "bank" in takes else [],
         "endpoints": data.endpoints_of(cohort) if "endpoint" in takes else [],
         "others": list(others),
         **_size(form, schema),
     }
-
-
-def _protein_models(user: Any) -> list[Any]:
-    """HEX versions that the user may see, newest first."""
-    return list(versions_for(user).filter(family="hex").order_by("-created_at", "-pk"))
 
 
 def _parted(training: Training, fields: list[Setting]) -> tuple[list[Setting], list[Setting]]:

@@ -66,13 +66,14 @@ class TrainingSerializer(serializers.Serializer[Any]):
 
 
 class TrainingRequest(serializers.Serializer[Any]):
-    what = serializers.CharField(max_length=40, help_text="A training's name, e.g. hex, niche, risk or mica.")
+    what = serializers.CharField(max_length=40, help_text="A training's name, e.g. hex, niche, risk, mica or virtues.")
     cohorts = serializers.ListField(child=CohortRef(), min_length=1, max_length=50, help_text="Names or ids.")
     name = serializers.CharField(max_length=training.MAX_NAME, help_text="Of the version that comes of it.")
     config = JsonObject(required=False, default=dict, help_text="Settings; what is left out takes its default.")
     version = IdField(required=False, help_text="A HEX version: whose maps are used.")
-    model = IdField(required=False, help_text="A HEX version: the one that is measured.")
-    start = IdField(required=False, help_text="A HEX version to fine-tune from; left out: from the start.")
+    model = IdField(required=False, help_text="A version of the training's family: measured or taken into use.")
+    start = IdField(required=False, help_text="A version of the family to go on from; left out: from the start.")
+    bank = IdField(required=False, help_text="A VirTues version whose marker embeddings are taken; left out: the server's own.")
     encoder = IdField(required=False, help_text="A version of the family encoder whose features are used; left out: the HEX version's own.")
     endpoint = serializers.CharField(max_length=16, required=False, help_text="E.g. OS.")
 
@@ -133,7 +134,7 @@ class TrainingList(ListAddress):
     def post(self, request: Request) -> Response:
         body = self.read_body(TrainingRequest)
         cohorts: list[Cohort] = [cohort_named(request.user, name) for name in body["cohorts"]]
-        choices = {key: body[key] for key in ("version", "encoder", "endpoint", "model", "start") if key in body}
+        choices = {key: body[key] for key in ("version", "encoder", "endpoint", "model", "start", "bank") if key in body}
         planned = training.plan_training(
             request.user, body["what"], cohorts=cohorts, name=body["name"], values=body["config"], choices=choices
         )

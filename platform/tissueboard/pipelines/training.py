@@ -27,7 +27,8 @@ from .training_config import validated
 from .training_kinds import TRAININGS, Training, training_named, trainings
 
 MAX_NAME = 80
-FAMILY_OF = {"version": "hex", "encoder": "encoder", "model": "hex", "start": "hex"}
+# By choice: the family that it names a version of; "" = the training's own.
+FAMILY_OF = {"version": "hex", "encoder": "encoder", "model": "", "start": "", "bank": "virtues"}
 
 
 @dataclass(frozen=True)
@@ -79,7 +80,7 @@ def start_training(
     """Asks for the training of a version named `name`; asking twice for the same finds the first. Needs contributor in every cohort.
 
     what: a name in training_kinds. values: settings of the family's config, checked by it; what is left out takes its default.
-    choices: {"version": id, "encoder": id, "endpoint": name, "model": id, "start": id}, as far as the training takes them.
+    choices: {"version": id, "encoder": id, "endpoint": name, "model": id, "start": id, "bank": id}, as far as the training takes them.
     Errors: NotVisible, RoleMissing, UnknownTraining, CONFIG_INVALID (every setting that does not fit), NAME_TAKEN, VERSION_UNKNOWN,
     ENDPOINT_UNKNOWN, NO_MAP, FEATURES_MISSING, PANELS_DIFFER, MARKERS_LOCKED, TOO_FEW_PATIENTS, TOO_FEW_EVENTS, TOO_FEW_EVENT_TIMES,
     BAD_REQUEST.
@@ -109,17 +110,17 @@ def choose(user: Any, training: Training, choices: Mapping[str, Any]) -> Chosen:
         takes = f"It takes {', '.join(training.chooses)}." if training.chooses else "Leave it out."
         raise TissueboardError(Code.BAD_REQUEST, f"The training {training.name} takes no {extra}.", takes, where=extra)
     found: dict[str, ModelVersion] = {}
-    for key in FAMILY_OF:
+    for key, family in FAMILY_OF.items():
         if key in given:
-            found[key] = _version(user, key, given[key])
+            found[key] = _version(user, key, given[key], family or training.family)
     return Chosen(**found, endpoint=str(given.get("endpoint", "")))
 
 
-def _version(user: Any, key: str, value: Any) -> ModelVersion:
+def _version(user: Any, key: str, value: Any, family: str) -> ModelVersion:
     known = isinstance(value, int) and not isinstance(value, bool) and 0 < value < 2**63
-    version = versions_for(user).filter(pk=value, family=FAMILY_OF[key]).first() if known else None
+    version = versions_for(user).filter(pk=value, family=family).first() if known else None
     if version is None:
-        said = f"There is no version {str(value)[:40]} of the family {FAMILY_OF[key]} that you may use."
+        said = f"There is no version {str(value)[:40]} of the family {family} that you may use."
         raise TissueboardError("VERSION_UNKNOWN", said, "Take the id of a version from the page Models.", where=key)
     return version
 
@@ -152,7 +153,7 @@ def _params(training: Training, cohorts: Sequence[Cohort], chosen: Chosen, name:
         params["version"] = chosen.version.pk
     if chosen.model is not None:
         params["version"] = chosen.model.pk
-    for key in ("encoder", "start"):
+    for key in ("encoder", "start", "bank"):
         version = getattr(chosen, key)
         if version is not None:
             params[key] = version.pk
@@ -182,7 +183,7 @@ def size_of(training: Training, ground: Ground, config: Any) -> Size:
     if tiles and folds and batch and epochs:
         steps = folds * math.ceil(epochs * tiles * (folds - 1) / folds / batch)
     limit = getattr(config, "max_seconds", None)
-    most = limit * folds if limit and folds else None
+    most = limit * (folds or 1) if limit else None
     return Size(ground.patients, ground.events, tiles, steps, expected_seconds(training.kind), most)
 
 
@@ -213,8 +214,15 @@ def default_choice(user: Any, training: Training, cohorts: Sequence[Cohort]) -> 
         version = next((one for one, n in versions if n), versions[0][0] if versions else None)
     if "endpoint" in training.chooses:
         endpoint = next((name for name, _, _ in data.endpoints_of(cohorts[0])), "")
-    model = versions_for(user).filter(family="hex").order_by("-created_at", "-pk").first() if "model" in training.chooses else None
+    model = next(iter(models_for(user, training)), None) if "model" in training.chooses else None
     return Chosen(version, endpoint=endpoint, model=model)
+
+
+def models_for(user: Any, training: Training) -> list[ModelVersion]:
+    """Versions of a training's family that can be measured, taken into use or gone on from, newest first."""
+    found = versions_for(user).filter(family=training.family).order_by("-created_at", "-pk")
+    # A VirTues of virtual maps has no use for images.
+    return [one for one in found if not one.config.get("maps")]
 
 
 def trained_here(user: Any, cohort: Cohort) -> list[ModelVersion]:

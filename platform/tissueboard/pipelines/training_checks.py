@@ -31,6 +31,7 @@ class Chosen:
     endpoint: str = ""
     model: ModelVersion | None = None
     start: ModelVersion | None = None
+    bank: ModelVersion | None = None
 
 
 @dataclass(frozen=True)
@@ -48,7 +49,10 @@ class Ground:
 
 def ground_of(training: Training, cohorts: Sequence[Cohort], chosen: Chosen) -> Ground:
     """What the cohorts have for a training, with the refusal where it is not enough whatever the settings are."""
-    return {"hex": _hex, "measure": _measure, "niche": _niche, "risk": _risk, "mica": _mica}[training.name](cohorts, chosen)
+    from . import training_virtues as virtues
+
+    grounds = {"hex": _hex, "measure": _measure, "niche": _niche, "risk": _risk, "mica": _mica, **virtues.GROUNDS}
+    return grounds[training.name](cohorts, chosen)
 
 
 def check_settings(training: Training, cohorts: Sequence[Cohort], chosen: Chosen, ground: Ground, config: Any, user: Any) -> None:
@@ -57,6 +61,10 @@ def check_settings(training: Training, cohorts: Sequence[Cohort], chosen: Chosen
         _check_hex(ground, config, user, chosen.start)
     elif training.name in ("risk", "mica"):
         _check_outcome(training, cohorts[0], chosen, ground, config, user)
+    elif training.family == "virtues":
+        from . import training_virtues as virtues
+
+        virtues.check(training, cohorts, chosen, config)
 
 
 def _hex(cohorts: Sequence[Cohort], chosen: Chosen) -> Ground:

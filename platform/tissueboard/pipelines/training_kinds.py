@@ -17,8 +17,9 @@ class Training:
 
     family, task: in ml.families; the settings are that task's config. kind: the job kind that does it. needs: in plain words.
     several: it takes more than one cohort. chooses: what a person names beside the settings, of "version" (of the family hex, whose maps
-    are used), "encoder" (optional), "endpoint", "model" (a HEX version to measure) and "start" (one to fine-tune from; optional). decided:
-    settings that the data decide. usual: settings that most people look at.
+    are used), "encoder" (optional), "endpoint", "model" (a version of this family to measure or take into use), "start" (one of this family
+    to go on from; optional) and "bank" (a VirTues whose marker embeddings are taken; optional). decided: settings that the data decide.
+    usual: settings that most people look at. model_label, start_help: what the form says beside those two.
     """
 
     name: str
@@ -32,6 +33,8 @@ class Training:
     chooses: tuple[str, ...] = ()
     decided: tuple[str, ...] = ()
     usual: tuple[str, ...] = ()
+    model_label: str = "Protein model to measure"
+    start_help: str = "Fine-tuning: proteins that both predict start from its weights, others anew. Use the same encoder."
 
 
 TRAININGS: dict[str, Training] = {
@@ -87,6 +90,30 @@ TRAININGS: dict[str, Training] = {
             chooses=("version", "encoder", "endpoint"),
             usual=("modality", "codex_encoder", "epochs", "folds", "lr", "pooling", "horizon_days", "compare"),
         ),
+        Training(
+            "virtues",
+            "Multiplex images (VirTues)",
+            "Learns to fill in what is masked in multiplex images of any panels, held out by patient. Its niches and cells can then be "
+            "compared across panels. Markers are told apart by protein embeddings, of a version or of this server.",
+            "At least two patients with a ready multiplex image whose channels have a known protein.",
+            *("virtues", "pretrain", "predictions.fit_virtues"),
+            several=True,
+            chooses=("start", "bank"),
+            usual=("epochs", "crop", "batch", "lr", "held_out", "leave_out", "pitch_um", "max_seconds"),
+            start_help="Goes on from its weights with its marker embeddings; the network has to be the same.",
+        ),
+        Training(
+            "virtues_adopt",
+            "Take a VirTues into use on multiplex images",
+            "Measures mean and deviation of every channel over a cohort's images of one technology: without them a version, released or "
+            "trained elsewhere, cannot see these images. The weights stay as they are.",
+            "Ready multiplex images that the version can see.",
+            *("virtues", "embed", "predictions.adopt_virtues"),
+            several=True,
+            chooses=("model",),
+            usual=("retrieval_set", "max_medoids", "min_tissue", "crop_px"),
+            model_label="VirTues to take into use",
+        ),
     )
 }
 
@@ -138,7 +165,9 @@ def presets(training: Training) -> list[Preset]:
     cls = config_class(training)
     usual = {name: one.get_default(call_default_factory=True) for name, one in cls.model_fields.items() if not one.is_required()}
     found = [Preset("default", "compact: the defaults of this house", _plain(training, to_jsonable_python(usual)))]
-    if hasattr(cls, "released"):
+    if hasattr(cls, "recipes"):
+        found += [Preset(name, title, _plain(training, values)) for name, title, values in cls.recipes()]
+    elif hasattr(cls, "released"):
         found.append(Preset("released", "as published", _plain(training, cls.released().model_dump(mode="json"))))
     return found
 

@@ -13,7 +13,7 @@ from tissueboard.model_registry.models import Member, ModelVersion
 from tissueboard.model_registry.services import NewVersion, register
 
 from .refusing import model_refusals
-from .virtues_images import accessions, dataset_of, digest, read_pixels, ready_images, why_not_seen
+from .virtues_images import accessions_of, dataset_of, digest, read_pixels, ready_images, why_not_seen
 from .virtues_weights import FAMILY, load_virtues
 
 
@@ -33,9 +33,11 @@ def adopt_virtues(ctx: JobContext) -> Done:
     weights = load_virtues(version)
     sets: dict[str, list[MultiplexImage]] = {}
     left_out = []
-    for image in ready_images(cohorts):
+    ready = ready_images(cohorts)
+    proteins = accessions_of(ready)
+    for image in ready:
         told = why_not_seen(image, weights.pitch_um, config.crop_px)
-        if told is not None or not any(one in weights.bank for one in accessions(image)):
+        if told is not None or not any(one in weights.bank for one in proteins[image.pk]):
             left_out.append(f"{image.name} {told[1] if told is not None else 'None of its channels has an embedding.'}")
         else:
             sets.setdefault(dataset_of(image), []).append(image)
@@ -52,7 +54,7 @@ def adopt_virtues(ctx: JobContext) -> Done:
         def pixels(images: list[MultiplexImage] = images) -> Iterator[tuple[Any, Any, Any]]:
             for image in images:
                 ctx.progress(0.95 * next(done) / n, f"image {image.name}")
-                kept = [place for place, one in enumerate(accessions(image)) if one in weights.bank]
+                kept = [place for place, one in enumerate(proteins[image.pk]) if one in weights.bank]
                 found = read_pixels(image, kept, weights.pitch_um)
                 yield found.markers, found.values, found.tissue
 

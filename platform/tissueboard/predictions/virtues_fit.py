@@ -19,7 +19,7 @@ from .plain import plain
 from .refusing import model_refusals
 from .virtues_bank import bank_for
 from .virtues_figures import reconstruction
-from .virtues_images import accessions, dataset_of, read_pixels, ready_images, why_not_seen
+from .virtues_images import accessions_of, dataset_of, read_pixels, ready_images, why_not_seen
 from .virtues_weights import FAMILY, embed_settings, load_virtues
 
 LEAST_PATIENTS = 2
@@ -56,7 +56,7 @@ def fit_virtues(ctx: JobContext) -> Done:
         config = families.config(FAMILY, "pretrain", ctx.params.get("config", {}))
     start = start_of(ctx.params.get("start"))
     images = ready_images(cohorts)
-    known = {one for image in images for one in accessions(image) if one}
+    known = {one for channels in accessions_of(images).values() for one in channels if one}
     source = start.version or (ModelVersion.objects.get(pk=ctx.params["bank"], family=FAMILY) if ctx.params.get("bank") else None)
     with model_refusals():
         bank = bank_for(source, cohorts, known, config.network.marker_embedding_dim)
@@ -79,9 +79,10 @@ def read_ground(ctx: JobContext, images: list[MultiplexImage], config: Any, bank
     are left out and said. JobRefused TOO_FEW_PATIENTS."""
     ground, folder = Ground([], [], [], [], {}, []), ctx.workdir / "images"
     folder.mkdir(parents=True, exist_ok=True)
+    known = accessions_of(images)
     for number, image in enumerate(images):
         ctx.progress(share * number / len(images), f"reading image {number + 1} of {len(images)}")
-        proteins = accessions(image)
+        proteins = known[image.pk]
         kept = [place for place, one in enumerate(proteins) if one in bank]
         told = why_not_seen(image, config.pitch_um, config.crop)
         if told is not None or not kept:

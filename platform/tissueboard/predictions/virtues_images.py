@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 from tissueboard.assays.models import CellMask, MultiplexImage
-from tissueboard.assays.selectors import cohort_proteins, proteins_of
+from tissueboard.assays.selectors import cohort_proteins
 from tissueboard.cohorts.models import Cohort
 from tissueboard.jobs.errors import JobRefused
 from tissueboard.model_registry.models import ModelVersion
@@ -33,24 +33,25 @@ def ready_images(cohorts: Collection[Cohort]) -> list[MultiplexImage]:
     return list(images.select_related("sample__patient__cohort").order_by("sample__patient__code", "pk"))
 
 
-def accessions(image: MultiplexImage) -> list[str | None]:
-    """The protein of every channel, None where none is known."""
-    return [one.uniprot for one in proteins_of(image)]
-
-
-def image_keys(images: Iterable[MultiplexImage]) -> dict[int, str]:
-    """By image what makes it another input: pixels, proteins of its channels, cells. A query per cohort and one for cells."""
-    from ml.multiplex.uniprot import proteins_of as look_up
+def accessions_of(images: Iterable[MultiplexImage]) -> dict[int, list[str | None]]:
+    """By image the protein of every channel, None where none is known. A query per cohort."""
+    from ml.multiplex.uniprot import proteins_of
 
     images = list(images)
     cohorts = {image.sample.patient.cohort_id: image.sample.patient.cohort for image in images}
     said = {pk: cohort_proteins(cohort) for pk, cohort in cohorts.items()}
+    return {image.pk: [one.uniprot for one in proteins_of(image.channels, said[image.sample.patient.cohort_id])] for image in images}
+
+
+def image_keys(images: Iterable[MultiplexImage]) -> dict[int, str]:
+    """By image what makes it another input: pixels, proteins of its channels, cells. A query per cohort and one for cells."""
+    images = list(images)
+    proteins = accessions_of(images)
     cells = CellMask.objects.filter(image__in=images, state=CellMask.State.READY, replaced_at__isnull=True)
     masks = {image: f"{mask}{table}" for image, mask, table in cells.values_list("image_id", "sha256", "table_sha256")}
     keys = {}
     for image in images:
-        proteins = [one.uniprot for one in look_up(image.channels, said[image.sample.patient.cohort_id])]
-        beside = digest([image.technology, proteins, masks.get(image.pk, "")])
+        beside = digest([image.technology, proteins[image.pk], masks.get(image.pk, "")])
         keys[image.pk] = f"{image.sha256}:{beside[:16]}"
     return keys
 
@@ -80,7 +81,7 @@ def load_image_source(params: dict[str, Any]) -> ImageSource:
         raise JobRefused("IMAGE_NOT_READY", f"The image {image.name} is not ready: {image.state}.", "Resolve its findings first.")
     version = ModelVersion.objects.get(pk=params["version"], family="virtues")
     cells = CellMask.objects.filter(image=image, state=CellMask.State.READY, replaced_at__isnull=True).first()
-    return ImageSource(image, version, tuple(accessions(image)), cells)
+    return ImageSource(image, version, tuple(accessions_of([image])[image.pk]), cells)
 
 
 def why_not_seen(image: MultiplexImage, pitch_um: float, crop_px: int) -> tuple[str, str, str] | None:
