@@ -138,9 +138,7 @@ def _source(cohort: Cohort, index: int, weights: VirtuesWeights) -> Source:
     if standard is None:
         mine = [image for image, d in zip(cohort.images, cohort.datasets) if d == dataset]
         standard = standard_of(mine, [None] * len(mine))
-    known = set(standard.markers)
-    image = cohort.images[index]
-    proteins = [p if name in known else None for name, p in zip(image.markers, cohort.proteins[index])]
+    image, proteins = cohort.images[index], cohort.proteins[index]
     return source_of(image, proteins, weights.bank, standard, unit=cohort.patients[index], dataset=dataset)
 
 

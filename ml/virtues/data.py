@@ -16,8 +16,9 @@ from ml.virtues.augment import kept_channels, symmetry
 from ml.virtues.errors import VirtuesError
 from ml.virtues.markers import MarkerBank
 from ml.virtues.masking import independent
+from ml.virtues.panel import tissue_of, usable
 from ml.virtues.plan import TokenPlan, plan_tokens
-from ml.virtues.preprocess import Standard, empty_channels, preprocess, tissue_mask, upper_quantiles
+from ml.virtues.preprocess import Standard, preprocess
 from ml.virtues.pretrain_config import VirtuesPretrainConfig
 from ml.virtues.tiling import greedy_tiles, random_subimages
 
@@ -69,48 +70,15 @@ def source_of(
     dataset: str = "",
     allowed: Mask | None = None,
 ) -> Source:
-    """An image made ready. proteins: accession per channel or None. unit: whose it is (a patient). standard: of its data set, by channel.
+    """An image made ready. unit: whose it is (a patient); the others as in `ml.virtues.panel.usable`, whose errors it raises.
 
-    Quantiles are those of the tissue that is allowed; without a
-    tissue mask it is Otsu's. Channels without protein, without embedding or without signal (99th percentile 0, or
-    one value only) are left out and said. VirtuesError: shape, no_tissue, no_known_marker, no_signal, not_standardised.
+    Percentiles are those of the tissue that is allowed.
     """
-    if len(proteins) != len(image.markers):
-        said = f"An image of {len(image.markers)} channels was given {len(proteins)} proteins."
-        raise VirtuesError("shape", said, "Give one per channel, None where there is none.", unit)
     tissue = tissue_of(image)
-    inside = tissue if allowed is None else tissue & allowed
-    upper = upper_quantiles(image.values, inside)
-    empty = empty_channels(image.values, upper)
-    chosen = bank.select([p or None for p in proteins])
-    dropped = [(image.markers[place], why) for place, why in chosen.dropped]
-    dropped += [(image.markers[i], "it carries no signal here (99th percentile 0)") for i in chosen.kept.tolist() if empty[i]]
-    alive = ~empty[chosen.kept]
-    kept = chosen.kept[alive]
-    if not len(kept):
-        raise VirtuesError("no_signal", "Every marker that is known is empty in this image.", "Check the image and its tissue mask.", unit)
-    names = tuple(image.markers[i] for i in kept)
-    mean, std = standard.rows(names)
-    return Source(
-        image.values,
-        tissue,
-        allowed,
-        kept,
-        names,
-        tuple(p for p, live in zip(chosen.proteins, alive) if live),
-        chosen.embeddings[alive],
-        upper[kept],
-        mean.astype(np.float32),
-        std.astype(np.float32),
-        unit,
-        dataset,
-        tuple(dropped),
-    )
-
-
-def tissue_of(image: MultiplexImage) -> Mask:
-    """(h, w) bool: the image's own mask, else Otsu's of its channels."""
-    return tissue_mask(image.values) if image.tissue is None else image.tissue
+    one = usable(image, proteins, bank, standard, tissue if allowed is None else tissue & allowed)
+    mean, std = one.mean.astype(np.float32), one.std.astype(np.float32)
+    known = (one.kept, one.names, one.proteins, one.embeddings, one.upper, mean, std)
+    return Source(image.values, tissue, allowed, *known, unit, dataset, one.dropped)
 
 
 def standard_of(images: Sequence[MultiplexImage], allowed: Sequence[Mask | None]) -> Standard:

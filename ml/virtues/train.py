@@ -18,11 +18,12 @@ from ml.training.loop import LoopFacts, Progress, Record, Stop, run_loop
 from ml.training.splits import patient_folds
 from ml.types import MultiplexImage, Split
 from ml.virtues.checkpoint import released_state
-from ml.virtues.data import Batches, Mask, Source, places_of, source_of, standard_of, tissue_of, watched
+from ml.virtues.data import Batches, Mask, Source, places_of, source_of, standard_of, watched
 from ml.virtues.errors import VirtuesError
 from ml.virtues.lightning_module import VirtuesTraining
 from ml.virtues.markers import MarkerBank
 from ml.virtues.model import VirTues
+from ml.virtues.panel import tissue_of
 from ml.virtues.preprocess import Standard
 from ml.virtues.pretrain_config import VirtuesPretrainConfig
 
