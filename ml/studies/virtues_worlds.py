@@ -1,27 +1,30 @@
 """VirTues and retrieval on simulated multiplex cohorts whose biology and laboratories know nothing of each other.
 
-`python -m ml.studies.virtues_worlds [worlds|write] [--quick]`: each cell is computed once and kept, `write` prints the tables of what is
-there. Everything that is fitted without labels (means, deviations, networks) is fitted on other patients of the same laboratories.
+`python -m ml.studies.virtues_worlds [train|worlds|discovery|write] [--quick]`: each cell is computed once and kept, `write` puts the tables
+of what is there between the `worlds` marks of docs/results/retrieval.md and virtues.md. Everything that is fitted without labels (means,
+deviations, networks) is fitted on other patients of the same laboratories.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass, field
 from functools import partial
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ml.simulate.multiplex import MultiplexConfig
-from ml.simulate.multiplex_cohort import CohortConfig, site_name
+from ml.simulate.multiplex_cohort import CohortConfig, multiplex_patient, site_name
 from ml.simulate.niches import NICHES
 from ml.simulate.programmes import CELL_TYPES
-from ml.studies.cells import Cells, study_folder
+from ml.studies.cells import ROOT, Cells, study_folder
 from ml.studies.virtues_worlds_counts import cluster_counts, confusions
+from ml.studies.virtues_worlds_discovery import Discovery, shuffled
 from ml.studies.virtues_worlds_fields import (
     CONTEXT_PX,
     REFERENCE_SEED,
@@ -35,6 +38,7 @@ from ml.studies.virtues_worlds_fields import (
     shared_proteins,
     standard,
 )
+from ml.studies.virtues_worlds_network import Training, reconstruction, train, virtues
 
 # World -> what its cohorts differ in. "tied": three in four patients are treated where their diagnosis is at home.
 WORLDS: dict[str, dict[str, Any]] = {
@@ -43,25 +47,33 @@ WORLDS: dict[str, dict[str, Any]] = {
     "two panels": {"panels": ("broad", "stroma")},
 }
 BASELINES: dict[str, float] = {"mean intensities": 0.0, "mean intensities and surroundings": CONTEXT_PX}
-LEARNED = ("VirTues",)
+# Row -> whether its weights were trained. The other one has the weights that the training began with.
+LEARNED: dict[str, bool] = {"VirTues": True, "VirTues, not trained": False}
+PARTS = ("train", "worlds", "discovery", "write")
 COLOURS = "colours of H&E"
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much is computed: a cohort per seed. patches, cells: drawn per field. reference: other patients, for what is fitted without
-    labels."""
+    """How much is computed: a cohort per seed. patches, cells: drawn per field, cells of every `cell_every`-th field only (they are what
+    costs most). reference: other patients, for what is fitted without labels. untrained: worlds in which that control is run.
+    reconstructed: fields of the cohort, and of the reference, of which a crop is reconstructed."""
 
-    seeds: tuple[int, ...] = (0, 1)
-    patients: int = 60
+    seeds: tuple[int, ...] = (0,)
+    patients: int = 40
     reference: int = 24
     sites: int = 3
-    tissues: tuple[int, int] = (1, 2)
+    tissues: tuple[int, int] = (1, 1)
     size_px: int = 512
     patches: int = 200
-    cells: int = 150
-    folds: int = 5
-    worlds: tuple[str, ...] = tuple(WORLDS)
+    cells: int = 300
+    cell_every: int = 5
+    folds: int = 4
+    worlds: tuple[str, ...] = ("independent", "two panels", "tied")
+    untrained: tuple[str, ...] = ("independent",)
+    reconstructed: int = 12
+    training: Training = field(default_factory=Training)
+    discovery: Discovery = field(default_factory=Discovery)
 
     def config(self, world: str) -> CohortConfig:
         """The law of the cohorts of a world."""
@@ -69,20 +81,66 @@ class Size:
         return CohortConfig(n_sites=self.sites, tissues=self.tissues, image=image, **WORLDS[world])
 
 
-QUICK = Size(seeds=(0,), patients=14, reference=4, size_px=256, patches=60, cells=60, folds=2, worlds=("independent",))
+QUICK = Size(
+    patients=14,
+    reference=4,
+    size_px=256,
+    patches=60,
+    cells=60,
+    folds=2,
+    worlds=("independent",),
+    reconstructed=2,
+    training=Training(width=32, pattern="hv", patients=4, epochs=(1, 1)),
+    discovery=Discovery(patients=24, cells=80, step=1.0, shuffles=4),
+)
 
 
 def run(cells: Cells, size: Size) -> None:
     """Computes what is missing: what is true, then every representation."""
     for seed in size.seeds:
+        folder = network(cells, size, seed)
+        learned = {"training": asdict(size.training), "image": size.config("independent").image.model_dump(mode="json")}
         for world in size.worlds:
             config = size.config(world)
             settings = {"config": config.model_dump(mode="json"), "patients": size.patients}
             key = {"task": "virtues-worlds", "world": world, "seed": seed}
             cells.get({**key, "variant": "cohort"}, settings, partial(_cohort, size, world, seed))
-            sampled = {**settings, "reference": size.reference, "drawn": [size.patches, size.cells, size.folds]}
+            sampled = {**settings, "reference": size.reference, "drawn": [size.patches, size.cells, size.cell_every, size.folds]}
             for name, context in BASELINES.items():
                 cells.get({**key, "variant": name}, {**sampled, "context": context}, partial(_baseline, size, world, seed, context))
+            for name, trained in LEARNED.items():
+                if trained or world in size.untrained:
+                    embed = partial(virtues, folder, size.training, trained, seed)
+                    cells.get({**key, "variant": name}, {**sampled, **learned}, partial(_learned, size, world, seed, embed))
+            if world == size.worlds[0]:
+                key = {"task": "virtues-reconstruct", "world": world, "seed": seed}
+                more = {**learned, "n": size.reconstructed, "patients": size.patients, "reference": size.reference}
+                cells.get(key, more, partial(_reconstruction, folder, size, world, seed))
+
+
+def shuffle(cells: Cells, size: Size, seed: int) -> None:
+    """Discovery on shuffled outcomes in the first world, by mean intensities of cells and their surroundings."""
+    world = size.worlds[0]
+    config, d = size.config(world), size.discovery
+
+    def compute() -> dict[str, Any]:
+        norm = standard(reference(size, world, seed))
+        people = [multiplex_patient(i, seed, config) for i in range(d.patients)]
+        return shuffled(people, mean_intensities(norm, shared_proteins(config.panels), CONTEXT_PX), d, seed)
+
+    settings = {"config": config.model_dump(mode="json"), "discovery": asdict(d), "reference": size.reference}
+    cells.get({"task": "virtues-discovery", "world": world, "seed": seed}, settings, compute)
+
+
+def network(cells: Cells, size: Size, seed: int) -> Path:
+    """The folder of the network of a seed, which is trained where it is not there."""
+    folder = cells.folder / f"network-{seed}"
+    config = size.config(size.worlds[0]).model_copy(update={"confounding": 0.0})
+    settings = {"training": asdict(size.training), "config": config.model_dump(mode="json")}
+    if not folder.is_dir():  # a cell without its network is of no use
+        (cells.folder / f"virtues-training__{seed}.json").unlink(missing_ok=True)
+    cells.get({"task": "virtues-training", "seed": seed}, settings, partial(train, folder, size.training, config, seed))
+    return folder
 
 
 def cohort(size: Size, world: str, seed: int) -> tuple[Field, ...]:
@@ -121,9 +179,18 @@ def _baseline(size: Size, world: str, seed: int, context: float) -> dict[str, An
     return figures(size, cohort(size, world, seed), mean_intensities(norm, shared_proteins(config.panels), context), seed)
 
 
+def _learned(size: Size, world: str, seed: int, embed: Callable[[], Embed]) -> dict[str, Any]:
+    return figures(size, cohort(size, world, seed), embed(), seed)
+
+
+def _reconstruction(folder: Path, size: Size, world: str, seed: int) -> dict[str, Any]:
+    n = size.reconstructed
+    return reconstruction(folder, cohort(size, world, seed)[:n] + reference(size, world, seed)[:n], n)
+
+
 def figures(size: Size, given: Sequence[Field], embed: Embed, seed: int) -> dict[str, Any]:
     """All that the tables need of one representation, as counts per patient and distances between fields."""
-    s = sample(given, embed, size.patches, size.cells)
+    s = sample(given, embed, size.patches, size.cells, size.cell_every)
     patient = np.array([f.patient.assigned.index for f in given])
     boxes = np.concatenate(s.niches)
     box_patient = np.repeat(patient, [len(n) for n in s.niches])
@@ -141,10 +208,9 @@ def figures(size: Size, given: Sequence[Field], embed: Embed, seed: int) -> dict
 def _typing(size: Size, given: Sequence[Field], s: Samples, patient: NDArray[np.int64], seed: int) -> NDArray[np.int64]:
     from ml.training.splits import patient_folds
 
-    code = [f.patient.code for f in given]
+    code = [given[k].patient.code for k in s.cell_field]
     folds = patient_folds(code, size.folds, seed)
-    fold = np.array([folds[c] for c in code])
-    return confusions(s.cells, s.cell_kind, patient[s.cell_field], fold[s.cell_field], len(CELL_TYPES))
+    return confusions(s.cells, s.cell_kind, patient[s.cell_field], np.array([folds[c] for c in code]), len(CELL_TYPES))
 
 
 def set_distances(sets: Sequence[NDArray[Any]]) -> NDArray[np.float64]:
@@ -173,17 +239,30 @@ def plain(distance: NDArray[Any]) -> list[list[float]]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Exit code 0."""
-    parser = argparse.ArgumentParser(prog="python -m ml.studies.virtues_worlds", description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("part", nargs="?", choices=("worlds", "write"), help="one part; default: both")
-    parser.add_argument("--quick", action="store_true", help="small, kept apart from the real cells")
-    given = parser.parse_args(arguments)
-    cells = Cells(study_folder("virtues-worlds", given.quick))
-    if given.part != "write":
-        run(cells, QUICK if given.quick else Size())
-    if given.part != "worlds":
-        from ml.studies.virtues_worlds_report import report
+    import torch
 
-        print(report(cells.all()))
+    parser = argparse.ArgumentParser(prog="python -m ml.studies.virtues_worlds", description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("part", nargs="?", choices=PARTS, help="one part; default: all")
+    parser.add_argument("--quick", action="store_true", help="small, kept apart from the real cells; nothing is written")
+    given = parser.parse_args(arguments)
+    torch.set_num_threads(1)
+    cells, size = Cells(study_folder("virtues-worlds", given.quick)), QUICK if given.quick else Size()
+    if given.part == "train":
+        for seed in size.seeds:
+            network(cells, size, seed)
+    if given.part in ("worlds", None):
+        run(cells, size)
+    if given.part in ("discovery", None):
+        for seed in size.seeds:
+            shuffle(cells, size, seed)
+    if given.part in ("write", None):
+        from ml.studies.virtues_worlds_documents import put, sections
+
+        for name, text in sections(cells.all(), size).items():
+            if given.quick:
+                print(text)
+            else:
+                put(ROOT / "docs" / "results" / name, text)
     return 0
 
 

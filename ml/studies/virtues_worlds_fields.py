@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import cached_property, lru_cache
 from typing import Any
 
 import numpy as np
@@ -28,26 +28,32 @@ REFERENCE_SEED = 500_000  # added to the seed: patients that representations are
 
 @dataclass(frozen=True)
 class Field:
-    """Tissue k of a patient; its image is made when asked for."""
+    """Tissue k of a patient; its image (20 MB at 512 px) is made when asked for, and kept as long as the field."""
 
     patient: MultiplexPatient
     k: int
 
     def image(self) -> SimulatedMultiplex:
         """The same every time."""
+        return self._made
+
+    @cached_property
+    def _made(self) -> SimulatedMultiplex:
         return self.patient.multiplex(self.k)
 
 
 @dataclass(frozen=True)
 class Embedded:
-    """niches: (k, d) of the kept central boxes, row by row. patches: (H // 8, W // 8, d). cells: (n, d) in the order of the cell table."""
+    """niches: (k, d) of the kept central boxes, row by row. patches: (H // 8, W // 8, d). cells: (n, d) in the order of the cell table, or
+    (0, d) where they were not asked for."""
 
     niches: F32
     patches: F32
     cells: F32
 
 
-Embed = Callable[[SimulatedMultiplex], Embedded]
+# An image, and whether its cells are wanted.
+Embed = Callable[[SimulatedMultiplex, bool], Embedded]
 
 
 @dataclass(frozen=True)
@@ -93,14 +99,14 @@ def mean_intensities(norm: Standard, proteins: Sequence[str], context_px: float 
     """Means of standardised intensities over boxes, patches and cells. context_px: patches and cells look at a Gaussian neighbourhood, too:
     its mean is appended to their own."""
 
-    def embed(m: SimulatedMultiplex) -> Embedded:
+    def embed(m: SimulatedMultiplex, with_cells: bool = True) -> Embedded:
         x = standardised(m, norm, proteins)
         niches = np.stack([x[:, r : r + NICHE_PX, c : c + NICHE_PX].mean(axis=(1, 2)) for r, c in kept_boxes(m.tissue_mask)])
-        patches, cells = patch_means(x), cell_means(x, m)
+        seen = [x]
         if context_px:
-            wide = np.stack([ndimage.gaussian_filter(channel, context_px, truncate=3.0) for channel in x])
-            patches = np.concatenate([patches, patch_means(wide)], axis=2)
-            cells = np.concatenate([cells, cell_means(wide, m)], axis=1)
+            seen.append(np.stack([ndimage.gaussian_filter(channel, context_px, truncate=3.0) for channel in x]))
+        patches = np.concatenate([patch_means(v) for v in seen], axis=2)
+        cells = np.concatenate([cell_means(v, m) for v in seen], axis=1) if with_cells else np.empty((0, patches.shape[2]), np.float32)
         return Embedded(niches, patches, cells)
 
     return embed
@@ -121,9 +127,15 @@ def cell_means(x: F32, m: SimulatedMultiplex) -> F32:
     return np.stack([np.bincount(place, channel[inside], minlength=len(m.cells)) / area for channel in x], axis=1).astype(np.float32)
 
 
-def sample(given: Sequence[Field], embed: Embed, patches: int, cells: int) -> Samples:
-    """Embeds every field and keeps up to so many patches (of tissue) and cells of each, drawn without looking at the representation."""
-    rows = [_one(f, embed, patches, cells, np.random.default_rng([31, f.patient.seed, f.patient.assigned.index, f.k])) for f in given]
+def sample(given: Sequence[Field], embed: Embed, patches: int, cells: int, cell_every: int = 1) -> Samples:
+    """Embeds every field and keeps up to so many patches (of tissue) and cells of each, drawn without looking at the representation.
+
+    cell_every: cells of each so-many-th field only, beginning with the first.
+    """
+    rows = [
+        _one(f, embed, patches, 0 if i % cell_every else cells, np.random.default_rng([31, f.patient.seed, f.patient.assigned.index, f.k]))
+        for i, f in enumerate(given)
+    ]
     columns = list(zip(*rows))
     which = [np.repeat(np.arange(len(rows)), [len(part) for part in columns[k]]) for k in (3, 5)]
     joined = [np.concatenate(columns[k]) for k in (2, 3, 4, 5)]
@@ -132,7 +144,7 @@ def sample(given: Sequence[Field], embed: Embed, patches: int, cells: int) -> Sa
 
 def _one(field: Field, embed: Embed, patches: int, cells: int, rng: np.random.Generator) -> tuple[Any, ...]:
     m = field.image()
-    e = embed(m)
+    e = embed(m, cells > 0)
     truth = majority_niches(m, PATCH_PX).astype(np.int64)
     row, col = _some(rng, np.argwhere(truth > 0), patches).T
     chosen = _some(rng, np.arange(len(m.cells)), cells)

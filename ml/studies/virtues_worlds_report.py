@@ -1,4 +1,7 @@
-"""The tables of the simulated cohorts from the study's cells: every figure and every judgement in words comes from them."""
+"""The tables of the simulated cohorts from the study's cells: every figure and every judgement in words comes from them.
+
+`virtues_worlds_documents` puts them into the documents.
+"""
 
 from __future__ import annotations
 
@@ -9,8 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ml.studies.report import interval, paragraphs, run_facts, table, verdict
-from ml.studies.virtues_worlds import BASELINES, COLOURS, LEARNED, WORLDS
+from ml.studies.report import interval, paragraphs, table, verdict
+from ml.studies.virtues_worlds import BASELINES, COLOURS, LEARNED
 from ml.studies.virtues_worlds_counts import (
     TOP,
     adjusted_rand,
@@ -30,6 +33,9 @@ Array = NDArray[np.float64]
 Figure = tuple[float, Array]
 DRAWS = 1000
 NAMES = (*LEARNED, *BASELINES)
+# Niches are means over boxes: what surrounds their patches and cells plays no part in retrieval.
+PLAIN, SURROUNDED = BASELINES
+SEARCHED = (*LEARNED, PLAIN)
 TRUTH = "true niches (ceiling)"
 COUNTED: dict[str, tuple[str, Callable[[NDArray[Any]], float]]] = {
     "niches of 128 um, ARI": ("boxes", adjusted_rand),
@@ -40,30 +46,11 @@ RHO, OVERLAP, DIAGNOSIS, SITE = "Spearman", f"true top {TOP} found", f"same diag
 RETRIEVED = (RHO, OVERLAP, DIAGNOSIS, SITE)
 
 
-def report(cells: Sequence[Cell]) -> str:
-    """All tables, a section per world."""
-    mine = [c for c in cells if c["key"]["task"] == "virtues-worlds"]
-    if not mine:
-        return "Nothing is computed yet.\n"
-    parts = [run_facts(mine)]
-    for world in WORLDS:
-        cohorts = complete(mine, world)
-        if cohorts:
-            parts += [
-                f"## {world.capitalize()}: {len(cohorts)} cohorts",
-                facts(cohorts),
-                counted(cohorts),
-                retrieved(cohorts),
-                answers(cohorts),
-            ]
-    return "\n\n".join([*parts, limits()]) + "\n"
-
-
 def complete(cells: Sequence[Cell], world: str) -> list[dict[str, Any]]:
     """Per cohort of a world: variant -> result; only variants that every cohort has."""
     found: dict[int, dict[str, Any]] = {}
     for c in cells:
-        if c["key"]["world"] == world:
+        if c["key"]["task"] == "virtues-worlds" and c["key"]["world"] == world:
             found.setdefault(c["key"]["seed"], {})[c["key"]["variant"]] = c["result"]
     having = [found[seed] for seed in sorted(found) if "cohort" in found[seed]]
     common = set.intersection(*(set(h) for h in having)) if having else set()
@@ -87,23 +74,30 @@ def pooled(figures: Sequence[Figure]) -> Figure:
 
 
 def counted(cohorts: Sequence[dict[str, Any]]) -> str:
-    """How well clusters agree with the true niches, and cells' types are told."""
-    rows = []
-    for name in NAMES:
-        if name in cohorts[0]:
-            each = [pooled([_redrawn(h[name][part], figure, i) for i, h in enumerate(cohorts)]) for part, figure in COUNTED.values()]
-            rows.append([name, *(interval(*f) for f in each)])
+    """How well clusters agree with the true niches, and cells' types are told; below, paired differences from the first row."""
+    figures = {name: _counted(cohorts, name) for name in NAMES if name in cohorts[0]}
+    rows = [[name, *(interval(*f) for f in row)] for name, row in figures.items()]
+    first, *rest = figures
+    for name in rest:
+        pairs = zip(figures[first], figures[name])
+        rows.append([f"{first} less {name}", *(interval(a - b, x - y, sign=True) for (a, x), (b, y) in pairs)])
     return table(["", *COUNTED], rows)
 
 
+def _counted(cohorts: Sequence[dict[str, Any]], name: str) -> list[Figure]:
+    return [pooled([_redrawn(h[name][part], figure, i) for i, h in enumerate(cohorts)]) for part, figure in COUNTED.values()]
+
+
 def _redrawn(counts: Any, figure: Callable[[NDArray[Any]], float], seed: int) -> Figure:
-    return redrawn(np.array(counts), figure, DRAWS, 70 + seed)
+    """Patients of whom nothing was counted are not drawn."""
+    table = np.array(counts)
+    return redrawn(table[table.sum(axis=(1, 2)) > 0], figure, DRAWS, 70 + seed)
 
 
 def distances(h: dict[str, Any]) -> dict[str, Array]:
     """Row of the table -> (n, n) distances of one cohort."""
     found = {TRUTH: np.array(h["cohort"]["truth"]), COLOURS: np.array(h["cohort"]["colours"])}
-    for name in NAMES:
+    for name in SEARCHED:
         if name in h:
             found |= {f"{name}, 2-Wasserstein": np.array(h[name]["sets"]), f"{name}, cosine of means": np.array(h[name]["means"])}
     return found
@@ -143,29 +137,35 @@ def retrieved(cohorts: Sequence[dict[str, Any]]) -> str:
     return table(["", *RETRIEVED], rows)
 
 
-def answers(cohorts: Sequence[dict[str, Any]]) -> str:
-    """Paired differences in words."""
-    figures, lines = _pooled_retrieval(cohorts), []
-    for name in NAMES:
+def differences(cohorts: Sequence[dict[str, Any]]) -> str:
+    """Paired differences of each transport distance from what it has to beat."""
+    figures, rows = _pooled_retrieval(cohorts), []
+    for name in SEARCHED:
         mine = f"{name}, 2-Wasserstein"
-        if mine not in figures:
-            continue
-        for against in (f"{name}, cosine of means", COLOURS, *(f"{b}, 2-Wasserstein" for b in BASELINES if name in LEARNED)):
-            for column in (RHO, DIAGNOSIS):
-                (value, draws), (other, other_draws) = figures[mine][column], figures[against][column]
-                lines.append(f"- {verdict(mine, against, value - other, draws - other_draws, column)}")
-        value, draws = figures[mine][SITE]
-        low, high = np.quantile(draws, [0.025, 0.975])
-        judged = "above chance" if low > 1 else "below chance" if high < 1 else "not told apart from chance"
-        lines.append(f"- {mine}: the query's own site is {judged} among its top {TOP} ({value:.2f} times, 95% {low:.2f} to {high:.2f}).")
+        for against in _rivals(name, figures):
+            pairs = [(figures[mine][c], figures[against][c]) for c in RETRIEVED]
+            rows.append([f"{mine}, less {against}", *(interval(a[0] - b[0], a[1] - b[1], sign=True) for a, b in pairs)])
+    return table(["", *RETRIEVED], rows)
+
+
+def _rivals(name: str, figures: dict[str, Any]) -> list[str]:
+    """The cosine of the same niches' means, colours, and for a learned one the transport of what was learned less."""
+    simpler = [f"{b}, 2-Wasserstein" for b in SEARCHED[SEARCHED.index(name) + 1 :]]
+    return [r for r in (f"{name}, cosine of means", COLOURS, *simpler) if f"{name}, 2-Wasserstein" in figures and r in figures]
+
+
+def answers(cohorts: Sequence[dict[str, Any]], world: str) -> str:
+    """Verdicts in words on the first row that is searched."""
+    figures, name, lines = _pooled_retrieval(cohorts), next(n for n in SEARCHED if n in cohorts[0]), []
+    mine = f"{name}, 2-Wasserstein"
+    for against in _rivals(name, figures):
+        for column in (RHO, DIAGNOSIS):
+            (value, draws), (other, other_draws) = figures[mine][column], figures[against][column]
+            lines.append(f"- {verdict(mine, against, value - other, draws - other_draws, f'{column}, {world}')}")
+    value, draws = figures[mine][SITE]
+    low, high = np.quantile(draws, [0.025, 0.975])
+    judged = "above chance" if low > 1 else "below chance" if high < 1 else "not told apart from chance"
+    lines.append(
+        f"- {mine}: the query's own site is {judged} among its top {TOP}, {world} ({value:.2f} times, 95% {low:.2f} to {high:.2f})."
+    )
     return "\n".join(lines)
-
-
-def limits() -> str:
-    """What the tables do not say."""
-    return paragraphs("""## What this does not say
-
-Simulated tissue has six niches and textbook cell types; real ones are less separate. Laboratories differ here in gains, background,
-spillover and blur, all drawn independently of the biology (but for the tied world); real ones also differ in whom they treat. Patients
-are redrawn among the queries while the candidates stay, so intervals do not hold the chance of another reference cohort. Differences are
-not adjusted for their number.""")

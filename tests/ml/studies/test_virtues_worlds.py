@@ -23,18 +23,44 @@ from ml.studies.virtues_worlds_counts import (
     rank_agreement,
     redrawn,
 )
+from ml.studies.virtues_worlds_discovery import Discovery, auroc, uniform_p
+from ml.studies.virtues_worlds_documents import END, START, put, sections
 from ml.studies.virtues_worlds_fields import cell_means, fields, mean_intensities, sample, shared_proteins, standard
-from ml.studies.virtues_worlds_report import complete, report, retrieval_figures
+from ml.studies.virtues_worlds_network import Training
+from ml.studies.virtues_worlds_report import complete, retrieval_figures
 
 TINY = replace(
-    study.Size(), seeds=(0,), patients=12, reference=2, tissues=(1, 1), size_px=256, patches=40, cells=40, folds=2, worlds=("two panels",)
+    study.Size(),
+    patients=12,
+    reference=2,
+    size_px=256,
+    patches=40,
+    cells=40,
+    cell_every=3,
+    folds=2,
+    worlds=("two panels",),
+    reconstructed=1,
+    training=Training(width=16, pattern="hv", patients=2, epochs=(1, 1), cell_stride=128, cell_pad=0),
+    discovery=Discovery(patients=16, cells=50, step=1.0, folds=2, joint_repeats=2, shuffles=3, permutations=3, true_permutations=3),
 )
+ROWS = ("cohort", "mean-intensities", "mean-intensities-and-surroundings", "VirTues")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_thread():
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="module")
 def cells(tmp_path_factory):
     made = Cells(tmp_path_factory.mktemp("worlds"), say=lambda line: None)
     study.run(made, TINY)
+    study.shuffle(made, TINY, 0)
     return made
 
 
@@ -128,14 +154,76 @@ def test_every_representation_is_asked_about_the_same_patches_and_cells():
     assert len(one.patches) == 20 * len(given) and len(one.cells) == 15 * len(given) and (one.patch_niche > 0).all()
 
 
+# --- the network
+
+
+def test_the_network_is_seen_as_the_product_embeds(cells):
+    from ml.studies.virtues_worlds_network import DATASET, multiplex, virtues
+    from ml.virtues.embed import embed, retrieval_set
+    from ml.virtues.embed_config import VirtuesEmbedConfig
+    from ml.virtues.panel import prepare
+    from ml.virtues.weights import load
+
+    folder = cells.folder / "network-0"
+    kept, m = load(folder), fields(12, 0, TINY.config("two panels"))[0].image()
+    ready = prepare(multiplex(m), m.uniprot, kept.bank, kept.standards[DATASET])
+    config = VirtuesEmbedConfig(cell_stride_px=128, cell_pad_px=0, min_tissue=0.3)
+    product, ours = embed(kept.model, ready, m.mask, config, device="cpu"), virtues(folder, TINY.training)(m, True)
+    assert ours.niches == pytest.approx(product.niches, abs=1e-5) and ours.cells == pytest.approx(product.cells.tokens, abs=1e-5)
+    assert np.array_equal(product.cells.ids, m.cells.id) and ours.patches.shape == (32, 32, 16)
+    assert len(retrieval_set(product, config)[1]) <= len(ours.niches)
+    untrained = virtues(folder, TINY.training, trained=False, seed=0)(m, False)
+    assert untrained.cells.shape == (0, 16) and np.abs(untrained.niches - ours.niches).max() > 0.01
+    assert len(kept.membership) == 2
+
+
+def test_nobody_of_the_cohort_was_trained_on():
+    config = TINY.config("two panels")
+    of_cohort = [f.patient for f in study.cohort(TINY, "two panels", 0)]
+    trained = fields(TINY.training.patients, study.REFERENCE_SEED, config)
+    assert not {p.seed for p in of_cohort} & {f.patient.seed for f in trained}
+
+
+# --- cell types and discovery
+
+
+def test_our_probe_is_the_one_of_discovery():
+    from ml.discovery.cell_typing import fit_cell_types
+    from ml.discovery.config import CellTypingConfig
+
+    config = TINY.config("two panels")
+    given = fields(4, 5, config)
+    s = sample(given, mean_intensities(standard(given), shared_proteins(config.panels)), 1, 120)
+    patient = s.cell_field
+    counts = confusions(s.cells, s.cell_kind, patient, patient % 2, 15)
+    held = tuple(sorted({str(p) for p in patient if p % 2 == 0}))
+    probe = CellTypingConfig(scaling="standard", bootstrap=10)
+    theirs = fit_cell_types(s.cells, [f"{k:02d}" for k in s.cell_kind], [str(p) for p in patient], probe, held)
+    assert macro_f1(counts[::2].sum(axis=0)) == pytest.approx(theirs.scores.macro[0], abs=0.01)
+
+
+def test_shuffled_outcomes_are_kept_with_the_true_ones(cells):
+    (found,) = (c["result"] for c in cells.all() if c["key"]["task"] == "virtues-discovery")
+    assert found["patients"] == 16 and len(found["nulls"]) == 3 and 0 < found["responders"] < 16
+    assert {n["p"] * 4 for n in found["nulls"]} <= {1.0, 2.0, 3.0, 4.0} and found["clusters"] > 1
+
+
+def test_uniform_p_is_told_from_small_ones():
+    p = np.tile(np.arange(1, 21) / 20, 3)
+    assert uniform_p(p, 19)[1] > 0.5 and uniform_p(p**2, 19)[1] < 0.01
+    score, yes = np.array([0.1, 0.4, 0.4, 0.9]), np.array([False, False, True, True])
+    assert auroc(score, yes) == pytest.approx(3.5 / 4)
+
+
 # --- the study
 
 
 def test_a_second_run_computes_nothing_and_a_lost_cell_alone_is_made_again(cells):
-    assert len(cells.computed) == 3
+    assert {name.split("__")[-1] for name in cells.computed if "virtues-worlds" in name} == set(ROWS) and len(cells.computed) == 7
     (cells.folder / "virtues-worlds__two-panels__0__mean-intensities.json").unlink()
     again = Cells(cells.folder, say=lambda line: None)
     study.run(again, TINY)
+    study.shuffle(again, TINY, 0)
     assert again.computed == ["virtues-worlds__two-panels__0__mean-intensities"]
 
 
@@ -157,14 +245,30 @@ def test_a_constant_representation_finds_nothing(cells):
     assert retrieval_figures(cohort, 0)["mean intensities, 2-Wasserstein"]["Spearman"][0] == 0
 
 
-def test_the_tables_hold_every_row_and_say_what_was_run(cells):
-    text = report(cells.all())
-    assert "## Two panels: 1 cohorts" in text and "panels: broad, stroma" in " ".join(text.split())
-    for row in ("mean intensities", "mean intensities and surroundings", "colours of H&E", "true niches (ceiling)", "random draw"):
-        assert f"| {row}" in text
-    assert "cannot be told apart" in text or "is above" in text
-    assert "VirTues" not in text and report([]) == "Nothing is computed yet.\n"
+def test_the_documents_hold_every_row_and_say_what_was_run(cells):
+    found = sections(cells.all(), TINY)
+    retrieval, virtues = found["retrieval.md"], found["virtues.md"]
+    rows = ("VirTues, 2-Wasserstein", "mean intensities, cosine of means", "colours of H&E", "true niches (ceiling)", "random draw")
+    for row in (*rows, "VirTues, 2-Wasserstein, less mean intensities, 2-Wasserstein"):
+        assert f"| {row} |" in retrieval
+    assert "panels: broad, stroma" in " ".join(retrieval.split())
+    assert "cannot be told apart" in retrieval or "is above" in retrieval or "is below" in retrieval
+    for row in ("VirTues", "VirTues less mean intensities and surroundings", "by channel", "nested AUROC", "64 px", "128 px"):
+        assert f"| {row} |" in virtues
+    for text in found.values():
+        assert "nan" not in text and str(cells.folder) not in text and "not trained, 2-W" not in text
+    assert set(sections([], TINY).values()) == {"## Simulated cohorts\n\nNothing is computed yet."}
     json.dumps(cells.all())
+
+
+def test_a_section_replaces_itself_and_nothing_else(tmp_path):
+    path = tmp_path / "retrieval.md"
+    put(path, "one")
+    path.write_text(path.read_text() + "\n<!-- scale -->\nof another\n<!-- /scale -->\n")
+    put(path, "two")
+    assert path.read_text().count(START) == path.read_text().count(END) == 1
+    assert "of another" in path.read_text() and "two" in path.read_text() and "one" not in path.read_text()
+    assert path.read_text().startswith("# Retrieval")
 
 
 def test_only_rows_that_every_cohort_has_are_averaged():
