@@ -149,7 +149,7 @@ def cohort_run_plan(request: HttpRequest, cohort_id: int) -> HttpResponse:
     plan = plan_cohort(request.user, cohort, choice.pipeline, choice.options)
     about = (f"Plan for {cohort.name}: {choice.label}", f"{plan.n_run} will run, {plan.n_exists} exist, {plan.n_skip} cannot run")
     rows = (
-        (row.patient.code, row.slide.name if row.slide else "", row.step.title, PLAN_WORDS[row.plan], row.code, row.reason)
+        (row.patient.code, row.tissue.name if row.tissue else "", row.step.title, PLAN_WORDS[row.plan], row.code, row.reason)
         for row in plan.rows
     )
     return csv_response(f"plan {cohort.name} {choice.pipeline}", about, ("patient", "slide", "step", "plan", "code", "reason"), rows)
@@ -239,5 +239,5 @@ def cohort_run_items(request: HttpRequest, run_id: int) -> HttpResponse:
 
 def _csv_row(item: RunItem) -> tuple[Any, ...]:
     told = selectors.reason_of(item)
-    slide, version = item.slide.name if item.slide else "", str(item.version) if item.version else ""
+    slide, version = item.tissue.name if item.tissue else "", str(item.version) if item.version else ""
     return (item.patient.code, slide, item.title, version, item.state, item.job_id or "", told.code, told.sentence, told.hint)

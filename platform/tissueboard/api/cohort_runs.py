@@ -62,7 +62,7 @@ class PlanStepSerializer(serializers.Serializer[Any]):
 
 class SkippedSerializer(serializers.Serializer[Any]):
     patient = serializers.CharField()
-    slide = serializers.CharField(allow_blank=True)
+    slide = serializers.CharField(allow_blank=True, help_text="Name of the slide or multiplex image.")
     kind = serializers.CharField()
     code = serializers.CharField()
     reason = serializers.CharField()
@@ -80,7 +80,8 @@ class EstimateSerializer(serializers.Serializer[Any]):
 
 class PlanSerializer(serializers.Serializer[Any]):
     pipeline = serializers.CharField()
-    n_slides = serializers.IntegerField()
+    n_slides = serializers.IntegerField(help_text="Slides, or images where it works on images.")
+    what = serializers.CharField(help_text="slide or image: what the pipeline works on.")
     n_run = serializers.IntegerField()
     n_exists = serializers.IntegerField()
     n_skip = serializers.IntegerField()
@@ -108,7 +109,7 @@ class PlanSerializer(serializers.Serializer[Any]):
         rows = [
             {
                 "patient": row.patient.code,
-                "slide": row.slide.name if row.slide else "",
+                "slide": row.tissue.name if row.tissue else "",
                 "kind": row.step.kind,
                 "code": row.code,
                 "reason": row.reason,
@@ -171,6 +172,7 @@ class RunItemSerializer(serializers.Serializer[Any]):
     id = serializers.IntegerField()
     patient = PatientBrief()
     slide = serializers.IntegerField(source="slide_id", allow_null=True)
+    image = serializers.IntegerField(source="image_id", allow_null=True, help_text="The multiplex image, of a step on an image.")
     kind = serializers.CharField()
     title = serializers.CharField()
     state = serializers.CharField(help_text=f"One of: {', '.join(RunItem.STATES)}.")

@@ -7,36 +7,48 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
+from tissueboard.assays.models import MultiplexImage
 from tissueboard.cohorts.models import Cohort, Patient
 from tissueboard.cohorts.selectors import get_cohort
 from tissueboard.jobs.models import ACTIVE, WAITING, Job
 from tissueboard.jobs.services import idempotency_key
+from tissueboard.retrieval.tissues import Tissue
 from tissueboard.slides.models import Slide
-from tissueboard.slides.tiling import input_keys
 
-from .declared import Step
+from .declared import Step, of_images
 from .errors import WhyNot
 from .estimates import Cost, Estimate, cost_of, estimate
-from .outputs import Outputs, index_slides, params_of
+from .outputs import Outputs, index_slides, keys_of, params_of
 from .versions import Options, PlannedStep, choose_versions
 
 RUN, EXISTS, SKIP = "run", "exists", "skip"
+# Of slides and images alike.
+READY = Slide.State.READY
 
 
 @dataclass(slots=True)
 class PlanRow:
-    """One step on one slide or patient. plan: "run", "exists" or "skip" (then code and reason say why it cannot run).
+    """One step on one slide, multiplex image or patient (then tissue is her index slide). plan: "run", "exists" or "skip" (then code
+    and reason say why it cannot run).
 
     under_way: it would run, and a job for it waits or runs already, because somebody asked for it before.
     """
 
     step: Step
     patient: Patient
-    slide: Slide | None
+    tissue: Tissue | None
     plan: str
     code: str = ""
     reason: str = ""
     under_way: bool = False
+
+    @property
+    def slide(self) -> Slide | None:
+        return self.tissue if isinstance(self.tissue, Slide) else None
+
+    @property
+    def image(self) -> Any:
+        return None if isinstance(self.tissue, Slide) else self.tissue
 
 
 @dataclass(frozen=True)
@@ -69,6 +81,11 @@ class CohortPlan:
         return self._sum("under way")
 
     @property
+    def what(self) -> str:
+        """What it works on, in words."""
+        return "image" if of_images(tuple(p.step for p in self.steps)) else "slide"
+
+    @property
     def versions(self) -> dict[str, int]:
         """{family: version id} of the steps that have one."""
         return {p.step.family: p.version.pk for p in self.steps if p.version is not None}
@@ -82,7 +99,7 @@ class CohortPlan:
 
 
 def plan_cohort(user: Any, cohort: Cohort, pipeline: str, options: Options | None = None) -> CohortPlan:
-    """The plan of a pipeline for all slides of a cohort; asks the database equally often for 10 slides and 10,000.
+    """The plan of a pipeline for all slides, or all multiplex images, of a cohort; as many queries for 10 as for 10,000.
 
     user: a member of the cohort (None: the house). options: {family: version id} where the person chooses.
     Errors: NotVisible, UnknownPipeline, OPTION_UNKNOWN, VERSION_UNKNOWN.
@@ -90,7 +107,7 @@ def plan_cohort(user: Any, cohort: Cohort, pipeline: str, options: Options | Non
     if user is not None:
         cohort = get_cohort(user, cohort.pk)
     steps = choose_versions(user, pipeline, cohort, options)
-    slides = list(slides_of(cohort))
+    slides = list(images_of(cohort) if of_images(tuple(p.step for p in steps)) else slides_of(cohort))
     rows = PlanRows(cohort, steps, slides).rows()
     counts = {p.step.kind: Counter(row.plan for row in rows if row.step is p.step) for p in steps}
     for row in rows:
@@ -102,10 +119,10 @@ def plan_cohort(user: Any, cohort: Cohort, pipeline: str, options: Options | Non
 
 def _costs(steps: list[PlannedStep], rows: list[PlanRow]) -> dict[str, Cost]:
     """By kind: what one job costs on the slides that would run."""
-    to_run: dict[str, list[Slide]] = {}
+    to_run: dict[str, list[Any]] = {}
     for row in rows:
-        if row.plan == RUN and row.slide is not None:
-            to_run.setdefault(row.step.kind, []).append(row.slide)
+        if row.plan == RUN and row.tissue is not None:
+            to_run.setdefault(row.step.kind, []).append(row.tissue)
     found = {p.step.kind: (to_run[p.step.kind], p.version) for p in steps if p.version is not None and p.step.kind in to_run}
     return {kind: cost_of(kind, slides, version) for kind, (slides, version) in found.items()}
 
@@ -116,16 +133,22 @@ def slides_of(cohort: Cohort) -> Any:
     return slides.order_by("sample__patient__code", "sample__patient_id", "sample__day", "sample_id", "pk")
 
 
-class PlanRows:
-    """Decides about each step on each slide; a fixed number of queries beside that for the slides."""
+def images_of(cohort: Cohort) -> Any:
+    """All multiplex images of a cohort, likewise."""
+    images = MultiplexImage.objects.filter(sample__patient__cohort=cohort).select_related("sample__patient__cohort")
+    return images.order_by("sample__patient__code", "sample__patient_id", "sample__day", "sample_id", "pk")
 
-    def __init__(self, cohort: Cohort, steps: list[PlannedStep], slides: list[Slide]):
+
+class PlanRows:
+    """Decides about each step on each slide or image; a fixed number of queries beside that for the tissues."""
+
+    def __init__(self, cohort: Cohort, steps: list[PlannedStep], slides: list[Any]):
         self.steps, self.slides = steps, slides
         self.patients = list(Patient.objects.filter(cohort=cohort).order_by("code", "pk")) if any(_per_patient(p) for p in steps) else []
         versions = [p.version for p in steps if p.version is not None]
         self.outputs = Outputs(versions, Patient.objects.filter(cohort=cohort).values("pk"))
         self.open = _open_jobs(cohort, steps)
-        self.keys = input_keys(slide for slide in slides if slide.state == Slide.State.READY)
+        self.keys = keys_of(slide for slide in slides if slide.state == READY)
         self.found: dict[tuple[str, int], PlanRow] = {}
 
     def rows(self) -> list[PlanRow]:
@@ -135,7 +158,7 @@ class PlanRows:
         place = {patient: i for i, patient in enumerate(dict.fromkeys(row.patient.pk for row in rows))}
         return sorted(rows, key=lambda row: (place[row.patient.pk], row.step.per == "patient"))
 
-    def _on_slide(self, planned: PlannedStep, slide: Slide) -> PlanRow:
+    def _on_slide(self, planned: PlannedStep, slide: Tissue) -> PlanRow:
         row = self._decide(planned, slide.sample.patient, slide)
         self.found[planned.step.kind, slide.pk] = row
         return row
@@ -160,7 +183,7 @@ class PlanRows:
         need = next(p for p in self.steps if p.step.kind == kind)
         return need.version is not None and self.outputs.made(slide, need.step, need.version)
 
-    def _decide(self, planned: PlannedStep, patient: Patient, slide: Slide) -> PlanRow:
+    def _decide(self, planned: PlannedStep, patient: Patient, slide: Tissue) -> PlanRow:
         step, version = planned.step, planned.version
         if version is None:
             return PlanRow(step, patient, slide, SKIP, planned.code, planned.why_not)
@@ -178,8 +201,11 @@ class PlanRows:
         return PlanRow(step, patient, slide, RUN, under_way=under_way)
 
 
-def why_not_on(step: Step, slide: Slide) -> tuple[str, str] | None:
-    """(code, sentence) where the slide itself stands in the way of a step."""
+def why_not_on(step: Step, slide: Tissue) -> tuple[str, str] | None:
+    """(code, sentence) where the slide or image itself stands in the way of a step."""
+    if not isinstance(slide, Slide):
+        told = f"The image {slide.name} is not ready: {slide.state}."
+        return None if slide.state == READY else (WhyNot.IMAGE_NOT_READY, told)
     if slide.state != Slide.State.READY:
         return WhyNot.SLIDE_NOT_READY, f"The slide {slide.name} is not ready: {slide.state}."
     if step.stain and slide.stain != step.stain:

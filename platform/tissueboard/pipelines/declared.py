@@ -9,7 +9,8 @@ from dataclasses import dataclass
 class Step:
     """kind: a job kind. family: whose version it takes. gives: the kind of Prediction that it makes. needs: kinds that come first.
 
-    per: "slide" or "patient" (then on her index slide). of_cohort: the version must have been fitted on the patient's own cohort.
+    per: "slide", "image" (of measured channels) or "patient" (then on her index slide). of_cohort: the version must have been
+    fitted on the patient's own cohort.
     chosen: a person names the version; there is no current one to fall back on. stain: the only stain that it may read ("" = any).
     """
 
@@ -35,12 +36,22 @@ PIPELINES: dict[str, tuple[Step, ...]] = {
         Step("predictions.mica", "Risk by MICA", "mica", "risk", needs=("predictions.virtual_map",), per="patient", of_cohort=True),
     ),
     "features": (Step("predictions.features", "Features", "encoder", "feature bag", chosen=True),),
+    "virtues": (
+        Step("predictions.virtues", "Niches and cells by VirTues", "virtues", "embedding", per="image"),
+        Step("retrieval.image_niches", "Niches for similar cases", "virtues", "niche set", needs=("predictions.virtues",), per="image"),
+    ),
 }
 TITLES = {
     "case": "Case: virtual proteins, niches, risk",
     "mica": "MICA: risk from H&E and virtual proteins, with what it comes from",
     "features": "Features of every tile with one encoder",
+    "virtues": "VirTues of multiplex images: niches, cells, similar cases",
 }
+
+
+def of_images(steps: tuple[Step, ...]) -> bool:
+    """Whether a pipeline works on multiplex images; all others work on slides. No pipeline mixes the two."""
+    return any(step.per == "image" for step in steps)
 
 
 def step_title(kind: str) -> str:

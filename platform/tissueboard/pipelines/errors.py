@@ -11,6 +11,7 @@ class WhyNot(StrEnum):
     """Why a step cannot run on a slide or patient."""
 
     SLIDE_NOT_READY = "SLIDE_NOT_READY"
+    IMAGE_NOT_READY = "IMAGE_NOT_READY"
     NO_SLIDE = "NO_SLIDE"
     OTHER_STAIN = "OTHER_STAIN"
     NO_VERSION = "NO_VERSION"

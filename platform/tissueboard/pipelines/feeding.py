@@ -22,14 +22,13 @@ from tissueboard.jobs import registry
 from tissueboard.jobs.models import ACTIVE, WAITING, Job, State
 from tissueboard.jobs.presence import crews
 from tissueboard.jobs.services import enqueue, idempotency_key
-from tissueboard.slides.tiling import input_keys
 
 from .cohort_plan import why_not_on
 from .declared import Step
 from .errors import WhyNot
 from .estimates import free_bytes
 from .models import CohortRun, RunItem
-from .outputs import Outputs, params_of
+from .outputs import Outputs, keys_of, params_of
 from .versions import steps_of
 
 LOOK_AHEAD = 50
@@ -146,19 +145,26 @@ def _next(run: CohortRun, step: Step, most: int) -> list[RunItem]:
     all items takes minutes in Postgres while a new run has no statistics yet.)
     """
     due = RunItem.objects.filter(run=run, kind=step.kind, due=True).order_by("pk")
-    first = list(due.select_related("slide__sample__patient__cohort", "version", "job")[: max(LOOK_AHEAD, 2 * most)])
+    tissues = ("slide__sample__patient__cohort", "image__sample__patient__cohort")
+    first = list(due.select_related(*tissues, "version", "job")[: max(LOOK_AHEAD, 2 * most)])
     if not step.needs:
         return first[:most]
-    unasked = RunItem.objects.filter(run=run, kind__in=step.needs, slide__in=[item.slide_id for item in first], due=True)
-    blocked = set(unasked.values_list("slide_id", flat=True))
-    return [item for item in first if item.slide_id not in blocked][:most]
+    what = _column(step)
+    unasked = RunItem.objects.filter(run=run, kind__in=step.needs, due=True, **{f"{what}__in": [item.tissue_id for item in first]})
+    blocked = set(unasked.values_list(what, flat=True))
+    return [item for item in first if item.tissue_id not in blocked][:most]
+
+
+def _column(step: Step) -> str:
+    """Where an item of a step has its tissue."""
+    return "image_id" if step.per == "image" else "slide_id"
 
 
 def _ask(run: CohortRun, step: Step, items: list[RunItem]) -> int:
     """Settles these items: each gets its job, or turns out to be there already, or cannot run any more. How many jobs were asked for."""
     needs = _needs(run, step, items)
-    keys = input_keys(item.slide for item in items)
-    wanted = {item.pk: idempotency_key(step.kind, params_of(step, item.slide, item.version), keys[item.slide_id]) for item in items}
+    keys = keys_of(item.tissue for item in items)
+    wanted = {item.pk: idempotency_key(step.kind, params_of(step, item.tissue, item.version), keys[item.tissue_id]) for item in items}
     # Read before the outputs: a job that succeeds in between is then found by `enqueue`.
     known = {job.idempotency_key: job for job in Job.objects.filter(idempotency_key__in=wanted.values())}
     versions = {item.version_id: item.version for item in items} | {n.version_id: n.version for found in needs.values() for n in found}
@@ -172,12 +178,12 @@ def _ask(run: CohortRun, step: Step, items: list[RunItem]) -> int:
         if told is not None:
             item.plan, item.job = "skip", None
             item.code, item.reason = told
-        elif ready and outputs.has(step, item.slide, item.version, keys[item.slide_id]):
+        elif ready and outputs.has(step, item.tissue, item.version, keys[item.tissue_id]):
             # Its own job may have been started again by what it needs, and be done by now.
             if item.job is None or item.job.state != State.SUCCEEDED:
                 item.plan, item.job = "exists", None
         else:
-            _enqueue(run, step, item, keys[item.slide_id], [n.job for n in needed if n.job is not None], job)
+            _enqueue(run, step, item, keys[item.tissue_id], [n.job for n in needed if n.job is not None], job)
             asked += 1
         item.save(update_fields=["due", "plan", "code", "reason", "job", "shared", "input_key"])
     return asked
@@ -185,23 +191,23 @@ def _ask(run: CohortRun, step: Step, items: list[RunItem]) -> int:
 
 def _needs(run: CohortRun, step: Step, items: list[RunItem]) -> dict[int, list[RunItem]]:
     """By item: the items of this run that it needs."""
-    rows = RunItem.objects.filter(run=run, kind__in=step.needs, slide__in=[item.slide_id for item in items])
-    by_slide: dict[int, list[RunItem]] = {}
+    rows = RunItem.objects.filter(run=run, kind__in=step.needs, **{f"{_column(step)}__in": [item.tissue_id for item in items]})
+    by_tissue: dict[int | None, list[RunItem]] = {}
     for row in rows.with_state().select_related("job", "version"):
-        by_slide.setdefault(row.slide_id, []).append(row)
-    return {item.pk: by_slide.get(item.slide_id, []) for item in items}
+        by_tissue.setdefault(row.tissue_id, []).append(row)
+    return {item.pk: by_tissue.get(item.tissue_id, []) for item in items}
 
 
 def _impossible(step: Step, item: RunItem, needs: list[RunItem]) -> tuple[str, str] | None:
     lost = next((need for need in needs if need.plan == "skip"), None)
     if lost is not None:
         return WhyNot.NEEDS_MISSING, f"{lost.title} cannot run: {lost.reason}"
-    return why_not_on(step, item.slide)
+    return why_not_on(step, item.tissue)
 
 
 def _enqueue(run: CohortRun, step: Step, item: RunItem, key: str, needs: list[Job], known: Job | None) -> None:
     """Asks for the job of an item. A job that succeeded although its output is not there (any more) is done again under a new key."""
-    params = params_of(step, item.slide, item.version)
+    params = params_of(step, item.tissue, item.version)
     asked = key
     while known is not None and known.state == State.SUCCEEDED:
         asked = f"{key}, again after job {known.pk}"

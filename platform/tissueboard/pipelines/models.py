@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from django.conf import settings
 from django.db import models
 from django.db.models import Case, Q, Value, When
 
+from tissueboard.assays.models import MultiplexImage
 from tissueboard.cohorts.access import ScopedQuerySet
 from tissueboard.cohorts.models import Cohort, Patient
 from tissueboard.jobs.models import ACTIVE, WAITING, Job, State
@@ -17,6 +20,7 @@ from .declared import step_title
 RUN_STATES = ("running", "paused", "done", "cancelled")
 PLANS = ("run", "exists", "skip")
 OPEN = ("running", "paused")
+PER = ("slide", "image", "patient")
 
 
 class CohortRun(models.Model):
@@ -81,17 +85,18 @@ class RunItemQuerySet(ScopedQuerySet):
 
 
 class RunItem(models.Model):
-    """One step on one slide, or on one patient and her index slide. `due`: its job is still to be asked for (again)."""
+    """One step on one slide, one multiplex image, or one patient and her index slide. `due`: its job is still to be asked for (again)."""
 
     cohort_path = "run__cohort"
     STATES = ("waiting", "running", "succeeded", "exists", "failed", "skipped")
 
     run = models.ForeignKey(CohortRun, models.CASCADE, related_name="items")
     kind = models.CharField(max_length=80, help_text="The step: a job kind.")
-    per = models.CharField(max_length=8, choices=[("slide", "slide"), ("patient", "patient")])
+    per = models.CharField(max_length=8, choices=[(what, what) for what in PER])
     patient = models.ForeignKey(Patient, models.CASCADE, related_name="+")
-    # None only where a patient has no slide.
+    # None where a patient has no slide, and of an image.
     slide = models.ForeignKey(Slide, models.CASCADE, null=True, blank=True, related_name="+")
+    image = models.ForeignKey(MultiplexImage, models.CASCADE, null=True, blank=True, related_name="+")
     version = models.ForeignKey(ModelVersion, models.PROTECT, null=True, blank=True, related_name="+")
     plan = models.CharField(max_length=6, choices=[(p, p) for p in PLANS])
     code = models.CharField(max_length=40, blank=True, help_text="Why it cannot run.")
@@ -109,24 +114,42 @@ class RunItem(models.Model):
         ordering = ["id"]
         constraints = [
             models.CheckConstraint(name="run_item_plan_known", condition=Q(plan__in=PLANS)),
-            models.CheckConstraint(name="run_item_per_known", condition=Q(per__in=("slide", "patient"))),
+            models.CheckConstraint(name="run_item_per_known", condition=Q(per__in=PER)),
             models.CheckConstraint(name="run_item_skip_has_reason", condition=~Q(plan="skip") | (~Q(reason="") & ~Q(code=""))),
             models.CheckConstraint(name="run_item_due_is_to_run", condition=Q(due=False) | Q(plan="run")),
             models.CheckConstraint(name="run_item_is_due_or_has_a_job", condition=~Q(plan="run") | Q(due=True) | Q(job__isnull=False)),
             models.CheckConstraint(
-                name="run_item_to_run_is_whole", condition=~Q(plan="run") | Q(slide__isnull=False, version__isnull=False)
+                name="run_item_to_run_is_whole",
+                condition=~Q(plan="run") | (Q(version__isnull=False) & (Q(slide__isnull=False) | Q(image__isnull=False))),
             ),
-            models.CheckConstraint(name="run_item_of_a_slide", condition=Q(per="patient") | Q(slide__isnull=False)),
+            models.CheckConstraint(
+                name="run_item_of_one_tissue",
+                condition=Q(per="patient", image__isnull=True)
+                | Q(per="slide", slide__isnull=False, image__isnull=True)
+                | Q(per="image", slide__isnull=True, image__isnull=False),
+            ),
             models.UniqueConstraint(fields=["run", "kind", "slide"], name="one_item_per_slide", condition=Q(per="slide")),
+            models.UniqueConstraint(fields=["run", "kind", "image"], name="one_item_per_image", condition=Q(per="image")),
             models.UniqueConstraint(fields=["run", "kind", "patient"], name="one_item_per_patient", condition=Q(per="patient")),
         ]
         indexes = [
             models.Index(fields=["run", "kind", "id"], name="run_item_due", condition=Q(due=True)),
             models.Index(fields=["run", "slide"]),
+            models.Index(fields=["run", "image"]),
         ]
 
     def __str__(self) -> str:
         return f"{self.kind} of run {self.run_id}"
+
+    @property
+    def tissue(self) -> Any:
+        """The slide or image; None of a patient without a slide."""
+        return self.slide if self.slide_id is not None else self.image
+
+    @property
+    def tissue_id(self) -> int | None:
+        """Its id."""
+        return self.slide_id if self.slide_id is not None else self.image_id
 
     @property
     def title(self) -> str:

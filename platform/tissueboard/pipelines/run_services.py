@@ -131,17 +131,17 @@ def extend(user: Any, run: CohortRun) -> Extension:
     with transaction.atomic():
         run = _lock(user, run)
         _refuse_cancelled(run)
-        known = {_place(item.per, item.kind, item.patient_id, item.slide_id): item for item in run.items.with_state()}
+        known = {_place(item.per, item.kind, item.patient_id, item.tissue_id): item for item in run.items.with_state()}
         fresh, changed = [], []
         for row in plan.rows:
-            slide_id = row.slide.pk if row.slide is not None else None
-            item = known.get(_place(row.step.per, row.step.kind, row.patient.pk, slide_id))
+            tissue_id = row.tissue.pk if row.tissue is not None else None
+            item = known.get(_place(row.step.per, row.step.kind, row.patient.pk, tissue_id))
             if item is None:
                 fresh.append(_item(run, row, versions[row.step.kind]))
             elif item.state in ("skipped", "exists", "succeeded") and _follow(item, row, versions[row.step.kind]):
                 changed.append(item)
         RunItem.objects.bulk_create(fresh, batch_size=BATCH)
-        RunItem.objects.bulk_update(changed, ["plan", "code", "reason", "due", "slide", "version", "job"], batch_size=BATCH)
+        RunItem.objects.bulk_update(changed, ["plan", "code", "reason", "due", "slide", "image", "version", "job"], batch_size=BATCH)
         added = sum(item.due for item in (*fresh, *changed))
         run.versions = plan.versions
         run.save(update_fields=["versions"])
@@ -159,14 +159,14 @@ def fingerprint_of(pipeline: str, versions: Options) -> str:
 
 def _item(run: CohortRun, row: PlanRow, version: ModelVersion | None) -> RunItem:
     return RunItem(
-        run=run, kind=row.step.kind, per=row.step.per, patient=row.patient, slide=row.slide, version=version, plan=row.plan,
-        code=row.code, reason=row.reason, due=row.plan == RUN,
+        run=run, kind=row.step.kind, per=row.step.per, patient=row.patient, slide=row.slide, image=row.image, version=version,
+        plan=row.plan, code=row.code, reason=row.reason, due=row.plan == RUN,
     )  # fmt: skip
 
 
-def _place(per: str, kind: str, patient_id: int, slide_id: int | None) -> tuple[str, int | None]:
+def _place(per: str, kind: str, patient_id: int, tissue_id: int | None) -> tuple[str, int | None]:
     """What is unique of an item in its run."""
-    return (kind, patient_id if per == "patient" else slide_id)
+    return (kind, patient_id if per == "patient" else tissue_id)
 
 
 def _follow(item: RunItem, row: PlanRow, version: ModelVersion | None) -> bool:
@@ -176,7 +176,7 @@ def _follow(item: RunItem, row: PlanRow, version: ModelVersion | None) -> bool:
     if (item.plan, item.reason) == (row.plan, row.reason) and row.plan != RUN:
         return False
     item.plan, item.code, item.reason, item.due = row.plan, row.code, row.reason, row.plan == RUN
-    item.slide, item.version = row.slide, version
+    item.slide, item.image, item.version = row.slide, row.image, version
     item.job = None if row.plan != RUN else item.job
     return True
 
@@ -249,7 +249,7 @@ def _refuse_unchosen(plan: CohortPlan) -> None:
 def _refuse_useless(plan: CohortPlan, despite_disk: bool) -> None:
     if not plan.n_run:
         told = f"Nothing of this pipeline would run: {plan.n_exists} outputs are there already, {plan.n_skip} cannot be made."
-        raise RunRefused("NOTHING_TO_RUN", told, "The plan says of each slide why.")
+        raise RunRefused("NOTHING_TO_RUN", told, f"The plan says of each {plan.what} why.")
     if not plan.estimate.fits and not despite_disk:
         needed, free = (plan.estimate.disk_bytes or 0) / 2**30, plan.estimate.free_bytes / 2**30
         told = f"The run would write about {needed:.1f} GiB, and {free:.1f} GiB are free."

@@ -40,7 +40,7 @@ def get_run(user: Any, run_id: int) -> CohortRun:
 def items_for(user: Any, run: CohortRun, state: str = "", kind: str = "") -> RunItemQuerySet:
     """The items of a run with their `state`, slide, patient and job, in the order of the plan."""
     items: RunItemQuerySet = RunItem.objects.visible_to(user).filter(run=run).with_state()
-    items = items.select_related("slide", "patient", "job", "version").order_by("pk")
+    items = items.select_related("slide", "image", "patient", "job", "version").order_by("pk")
     if state:
         items = items.filter(state=state)
     return items.filter(kind=kind) if kind else items

@@ -88,7 +88,7 @@ def _planned(step: Step, version: ModelVersion | None, before: list[PlannedStep]
     if step.of_cohort and not version.cohorts.filter(pk=cohort.pk).exists():
         return PlannedStep(step, None, f"{version} was not fitted on the cohort {cohort.name}.", WhyNot.NO_VERSION)
     parents = {p.version.pk: p.version for p in needed if p.version is not None}
-    if parents and not version.parents.filter(pk__in=parents).exists():
+    if parents and version.pk not in parents and not version.parents.filter(pk__in=parents).exists():
         other = ", ".join(str(p) for p in parents.values())
         told = f"The version {version} does not stand on {other}; fit it again on the maps of {other}."
         return PlannedStep(step, None, told, WhyNot.OTHER_PARENT)

@@ -73,7 +73,7 @@ class Command(BaseCommand):
             told = f"{counts['run']} will run, {counts['exists']} exist, {counts['skip']} cannot run"
             self.stdout.write(f"{p.step.title} ({p.version or 'no model'}): {told}")
         for row in found.skipped():
-            self.stdout.write(f"  {row.patient.code} {row.slide or ''}: {row.step.title}: {row.reason}")
+            self.stdout.write(f"  {row.patient.code} {row.tissue or ''}: {row.step.title}: {row.reason}")
         if found.n_run:
             told, gib = found.estimate, 2**30
             seconds = f"about {told.seconds:.0f} s" if told.seconds is not None else f"unknown, {told.why_no_time}"
