@@ -129,7 +129,7 @@ def _matrix(text: str) -> Any:
     """Six numbers, or nine of a 3 x 3 matrix, with whatever stands between them."""
     numbers = [float(one) for one in NUMBER.findall(text)]
     if len(numbers) not in (6, 9):
-        return text
+        return [numbers] if numbers else text
     return [numbers[i : i + 3] for i in range(0, len(numbers), 3)]
 
 

@@ -30,7 +30,7 @@ MAX_ROWS, MAX_BYTES = 2000, 1 << 20
 @dataclass(frozen=True)
 class ChannelRow:
     """One channel of a cohort. uniprot: None for no known protein. own: the cohort's table says it. n_images: that have it.
-    others: other channels of the cohort with the same protein."""
+    others: other channels of the cohort with the same protein. note: what the cohort says to it."""
 
     channel: str
     key: str
@@ -39,6 +39,7 @@ class ChannelRow:
     own: bool
     n_images: int
     others: tuple[str, ...] = ()
+    note: str = ""
 
 
 def channel_rows(user: Any, cohort: Cohort) -> list[ChannelRow]:
@@ -61,8 +62,18 @@ def channel_rows(user: Any, cohort: Cohort) -> list[ChannelRow]:
     for _, name, uniprot, _ in found:
         if uniprot:
             sharing.setdefault(uniprot, []).append(name)
+    notes = _notes(cohort)
     rows = [
-        ChannelRow(name, key, uniprot, why, key in own, counts[key], tuple(n for n in sharing.get(uniprot or "", []) if n != name))
+        ChannelRow(
+            name,
+            key,
+            uniprot,
+            why,
+            key in own,
+            counts[key],
+            tuple(n for n in sharing.get(uniprot or "", []) if n != name),
+            notes.get(key, ""),
+        )
         for key, name, uniprot, why in found
     ]
     return sorted(rows, key=lambda row: (row.uniprot is not None, row.channel.lower()))
@@ -109,12 +120,16 @@ def proteins_to_csv(user: Any, cohort: Cohort) -> str:
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow([*HEADER, "source", "images"])
-    notes = dict(ChannelProtein.objects.filter(cohort=cohort, replaced_at__isnull=True).values_list("key", "note"))
     for row in channel_rows(user, cohort):
-        note = notes.get(row.key, "") if row.own else row.why
+        note = row.note if row.own else row.why
         uniprot = row.uniprot or ("none" if row.own else "")
         writer.writerow([_safe(row.channel), uniprot, _safe(note), "cohort" if row.own else "house", row.n_images])
     return out.getvalue()
+
+
+def _notes(cohort: Cohort) -> dict[str, str]:
+    rows = ChannelProtein.objects.filter(cohort=cohort, replaced_at__isnull=True, house=False)
+    return dict(rows.values_list("key", "note"))
 
 
 def _set(user: Any, cohort: Cohort, channel: str, key: str, uniprot: str, house: bool, note: str) -> ChannelProtein | None:

@@ -45,3 +45,22 @@ def here(monkeypatch):
         return ChildResult("ok", json.loads(out.getvalue()), "")
 
     monkeypatch.setattr(isolated, "run_isolated", run)
+
+
+@pytest.fixture
+def cells_here(monkeypatch):
+    """The same for the command that brings cells in."""
+    import io
+    import json
+    from contextlib import redirect_stdout
+
+    from ml.multiplex import cells
+    from ml.slides.isolate import ChildResult
+
+    def run(arguments, seconds, memory_mb, tick=None):
+        out = io.StringIO()
+        with redirect_stdout(out):
+            cells.main(arguments[1:])
+        return ChildResult("ok", json.loads(out.getvalue()), "")
+
+    monkeypatch.setattr(cells, "run_isolated", run)

@@ -134,10 +134,10 @@ def test_what_is_no_channel_to_draw_is_refused(asked):
     assert refused.value.code == "BAD_CHANNELS"
 
 
-def test_four_channels_are_drawn_and_not_five():
-    assert [s.channel for s in shown_channels([f"{i}:ffffff:-1.5:2e3" for i in range(4)])] == [0, 1, 2, 3]
+def test_six_channels_are_drawn_and_not_seven():
+    assert [s.channel for s in shown_channels([f"{i}:ffffff:-1.5:2e3" for i in range(6)])] == [0, 1, 2, 3, 4, 5]
     with pytest.raises(AssayRefused):
-        shown_channels(["0:ffffff:0:1"] * 5)
+        shown_channels(["0:ffffff:0:1"] * 7)
 
 
 def test_rest_gives_the_channels_their_facts_and_tiles(people, image, client):
