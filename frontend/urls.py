@@ -17,11 +17,13 @@ from frontend.pages import (
     members,
     patients,
     placing,
+    references,
     runs,
     survival,
     training,
     uploads,
     versions,
+    virtues,
 )
 from frontend.pages.case import maps, niches, similar, values, views, withdrawal
 
@@ -37,6 +39,7 @@ urlpatterns = [
     path("cohorts/<int:cohort_id>/channels.csv", channels.cohort_channels_csv, name="cohort_channels_csv"),
     path("cohorts/<int:cohort_id>/labels/", labels.cohort_labels, name="cohort_labels"),
     path("cohorts/<int:cohort_id>/imports/", imports.cohort_imports, name="cohort_imports"),
+    path("cohorts/<int:cohort_id>/references/", references.cohort_references, name="cohort_references"),
     path("cohorts/<int:cohort_id>/members/", members.cohort_members, name="cohort_members"),
     path("cohorts/<int:cohort_id>/members/<int:membership_id>/role/", members.member_role, name="cohort_member_role"),
     path("cohorts/<int:cohort_id>/members/<int:membership_id>/remove/", members.member_remove, name="cohort_member_remove"),
@@ -56,6 +59,8 @@ urlpatterns = [
     path("runs/<int:run_id>/<str:action>/", runs.cohort_run_action, name="cohort_run_action"),
     path("imports/<int:import_id>/", imports.import_, name="import_"),
     path("assays/<int:image_id>/", assays.multiplex_image, name="multiplex_image"),
+    path("assays/<int:image_id>/virtues/run/", virtues.virtues_run, name="virtues_run"),
+    path("assays/<int:image_id>/virtues/<int:prediction_id>/file/", virtues.virtues_file, name="virtues_file"),
     path("assays/<int:image_id>/cells/", cells.multiplex_cells, name="multiplex_cells"),
     path("assays/<int:image_id>/cells.csv", cells.multiplex_cell_table, name="multiplex_cell_table"),
     path("assays/<int:image_id>/slides/<int:slide_id>/", placing.multiplex_place, name="multiplex_place"),

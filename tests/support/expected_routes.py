@@ -237,6 +237,32 @@ def image(part: Any, world: Any) -> dict[str, Any]:
     return {"image_id": image_of(part.sample).pk}
 
 
+def seen_by_virtues(part: Any, world: Any) -> dict[str, Any]:
+    """An image, and a VirTues of nobody's data that can be asked for."""
+    from tissueboard.model_registry.models import ModelVersion
+
+    common = {"label": "released", "config": {}, "key": "none", "sha256": "0" * 64, "provenance": {}, "licence": "MIT"}
+    ModelVersion.objects.get_or_create(family="virtues", name="of the table", defaults=common)
+    return image(part, world)
+
+
+def image_output(part: Any, world: Any) -> dict[str, Any]:
+    """The embedding of an image by that VirTues, with a file."""
+    from tissueboard.model_registry.models import ModelVersion
+    from tissueboard.predictions.models import Prediction
+    from tissueboard.store import checksum, store
+
+    ids, key = seen_by_virtues(part, world), f"tests/embedding-{part.cohort.pk}.h5"
+    store.path(key).parent.mkdir(parents=True, exist_ok=True)
+    store.path(key).write_bytes(b"niches")
+    about = {"patient": part.patient, "job": part.jobs["done"], "inputs": {}, "code_version": "test", "key": key}
+    made, _ = Prediction.objects.get_or_create(
+        kind="embedding", image_id=ids["image_id"], version=ModelVersion.objects.get(name="of the table"),
+        defaults={**about, "sha256": checksum(store.path(key))},
+    )  # fmt: skip
+    return {**ids, "prediction_id": made.pk}
+
+
 def waiting_image(part: Any, world: Any) -> dict[str, Any]:
     from multiplex_pictures import image_of
 
@@ -372,6 +398,9 @@ API = {
     ),
     "api:assay_cells_confirm": api_post(200, kwargs=with_cells("needs attention")),
     "api:assay_proteins": api(kwargs=image),
+    "api:assay_pipeline": api_post(202, kwargs=seen_by_virtues, body=lambda part, world: {"name": "virtues"}),
+    "api:embeddings": api(kwargs=image),
+    "api:image_output_file": Route(get=members(200, anonymous=401), kwargs=image_output),
     "api:assay_alignments": Route(
         get=members(200, anonymous=401),
         post=members(201, anonymous=401, role="contributor"),
@@ -403,6 +432,16 @@ API = {
         get=signed_in(200, anonymous=401), post=members(201, anonymous=401, role="contributor"), body=training("cohorts"), json=True
     ),
     "api:patient_withdraw": api_post(200, role="manager", kwargs=patient, body=lambda part, world: {"why": "She asked for it."}),
+    "api:cohort_references": Route(
+        get=members(200, anonymous=401),
+        post=members(200, anonymous=401, role="manager"),
+        kwargs=cohort,
+        body=lambda part, world: {"version": world.versions["niche"].pk, "measured": False, "why": "It is the one that we have."},
+        json=True,
+    ),
+    "api:cohort_outcome_value": api_post(
+        202, kwargs=cohort, body=lambda part, world: {"version": world.versions["niche"].pk, "measured": False, "endpoint": "OS"}
+    ),
     "api:retrieval": api_post(200, role="viewer", body=lambda part, world: {"slide": part.slide.pk, "k": 3}),
     "api:retrieval_niches": api_post(200, role="viewer", body=lambda part, world: {"niche": part.niche_set.niches.first().pk}),
     "api:kaplan_meier": api(query=lambda part, world: {"cohort": part.cohort.name, "endpoint": "OS", "group_by": "stage"}),
@@ -430,6 +469,12 @@ PAGES = {
     "cohort": page(kwargs=cohort),
     "cohort_slides": page(kwargs=cohort),
     "cohort_imports": page(kwargs=cohort, role="contributor"),
+    "cohort_references": Route(
+        get=members(200, anonymous=302),
+        post=members(302, anonymous=302, role="manager"),
+        kwargs=cohort,
+        body=lambda part, world: {"action": "use", "version": world.versions["niche"].pk, "why": "It is the one that we have."},
+    ),
     "cohort_members": Route(
         get=members(200, anonymous=302),
         post=members(302, anonymous=302, role="manager"),
@@ -478,6 +523,8 @@ PAGES = {
         body=lambda part, world: {"action": "confirm"},
     ),
     "multiplex_cell_table": page(kwargs=with_cells()),
+    "virtues_run": page_post(302, kwargs=seen_by_virtues),
+    "virtues_file": page(kwargs=image_output),
     "multiplex_place": Route(
         get=members(200, anonymous=302),
         post=members(302, anonymous=302, role="contributor"),

@@ -12,6 +12,8 @@ from django.urls import reverse
 from django.views.decorators.http import require_safe
 
 from frontend.figures.palette import BOXES
+from frontend.figures.survival import survival_figure
+from frontend.figures.svg_km import draw
 from frontend.pages.access import signed_in, whole_number
 from tissueboard.cohorts.access import Role
 from tissueboard.cohorts.selectors import cohort_named, get_patient, role_of
@@ -21,6 +23,7 @@ from .source import Source, source_of
 from .viewer import overlay
 
 MAX_TEXT = 120
+WIDE, PHONE = 620.0, 340.0
 FIELDS = ("diagnosis", "stage", "treatment")
 LABELS = {"diagnosis": "Diagnosis", "stage": "Stage", "treatment": "Treatment"}
 
@@ -114,7 +117,7 @@ def _tissue_of(request: HttpRequest, patient: Any) -> tuple[Any, list[tuple[str,
 
 
 def _answer(user: Any, patient: Any, tissue: Any, asked: dict[str, Any], version_id: int | None) -> dict[str, Any]:
-    from tissueboard.retrieval.outcome_value import outcome_value_note
+    from tissueboard.retrieval.outcome_value import neighbour_outcome
     from tissueboard.retrieval.selectors import Filters, filter_options
     from tissueboard.retrieval.services import similar_cases
 
@@ -122,13 +125,18 @@ def _answer(user: Any, patient: Any, tissue: Any, asked: dict[str, Any], version
     filters = Filters(cohort=cohort, other_sites_only=asked["other"], **{name: asked[name] for name in FIELDS})
     found = similar_cases(user, tissue, patient.cohort.neighbours, filters=filters, version_id=version_id)
     source: Source | None = source_of(found.niche_set) if found.niche_set is not None else None
+    outcome = neighbour_outcome(user, tissue, found.reference)
+    figure = survival_figure(outcome.curves) if outcome.curves is not None else None
     own, neighbours = _side_by_side(user, tissue, found) if found.hits else ({}, [])
     return {
         "found": found,
         "neighbours": neighbours,
         "options": filter_options(user, found.version, tissue) if found.version else {},
         "own": json.dumps(own) if own else "",
-        "note": outcome_value_note(user, patient.cohort),
+        "outcome": outcome,
+        "figure": figure,
+        "km_wide": draw(figure, WIDE) if figure else "",
+        "km_phone": draw(figure, PHONE) if figure else "",
         "source": source,
     }
 

@@ -123,6 +123,40 @@ def survival(user: Any, cohort: Cohort, endpoint: str, group_by: str | None = No
     return _analyse(user, cohort, endpoint, group_by, rule, kept, labels, excluded)
 
 
+def side_by_side(user: Any, cohort: Cohort, endpoint: str, groups: dict[str, list[Any]]) -> SurvivalResult:
+    """Curves of groups of endpoint rows that somebody else chose, in this order, without any test between them.
+
+    The groups may share patients. Groups under the cohort's set size are not drawn for viewers.
+    """
+    everybody = {row.pk: row for rows in groups.values() for row in rows}
+    longest = max((row.time_days for row in everybody.values()), default=0.0)
+    hide_below = max(1, cohort.min_group_size if role_in(user, cohort) == Role.VIEWER else 1)
+    curves, notes = [], []
+    for name, rows in groups.items():
+        hidden = len(rows) < hide_below
+        curves.append(CurveGroup(name, len(rows), None, suppressed=True) if hidden else _curve(name, rows, longest))
+        if hidden:
+            notes.append(f"{name}: {'nobody' if not rows else f'fewer than {hide_below} patients, not drawn'}.")
+    shown = [row for row in everybody.values() if any(row in groups[c.name] for c in curves if not c.suppressed)]
+    return SurvivalResult(
+        cohort=cohort.name,
+        endpoint=endpoint,
+        time_zero=", ".join(sorted({row.time_zero for row in shown})),
+        unit="days",
+        confidence="95% log-log",
+        group_by=None,
+        group_rule="",
+        n=len(shown),
+        events=sum(row.event for row in shown),
+        groups=curves,
+        logrank=None,
+        hazard_ratio=None,
+        ph_test_p=None,
+        notes=notes,
+        excluded=[],
+    )
+
+
 def _grouped(user: Any, cohort: Cohort, rows: list[Any], group_by: str | None) -> tuple[dict[int, str], str, list[Excluded]]:
     """Group of each endpoint row (by pk), the rule in words, and who is left out."""
     if group_by is None:

@@ -25,6 +25,13 @@ def build_index(ctx: JobContext) -> Done:
     return indexing.build_index(ctx)
 
 
+@handler("retrieval.outcome_value", queue="cpu", title="What neighbours' outcomes add to age and stage", soft_seconds=3 * 3600)
+def outcome_value(ctx: JobContext) -> Done:
+    from . import outcome_value
+
+    return outcome_value.measure(ctx)
+
+
 @handler("retrieval.image_niches", queue="cpu", title="Niches of a multiplex image")
 def image_niches(ctx: JobContext) -> Done:
     from . import image_niches as made
