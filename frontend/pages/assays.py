@@ -17,6 +17,7 @@ from tissueboard.cohorts.access import Role, require
 from tissueboard.cohorts.selectors import get_cohort
 from tissueboard.errors import TissueboardError
 
+from . import virtues
 from .access import signed_in
 from .cohorts import frame, page_of
 
@@ -77,6 +78,7 @@ def multiplex_image(request: HttpRequest, image_id: int) -> HttpResponse:
     context = {
         **page_frame,
         **about(request.user, image),
+        **virtues.block(request, image, page_frame["may_add"]),
         "image": image,
         "channels": channels,
         "findings": [one | {"hint": PAGE_HINTS.get(one["code"], one["hint"])} for one in image.findings],

@@ -147,6 +147,9 @@ def values_of(texts: Mapping[str, Any], schema: dict[str, Any]) -> dict[str, Any
 def _value(text: Any, kind: str, one: dict[str, Any]) -> Any:
     if kind == "switch":
         return text == "true"
+    if kind == "choice":
+        # A choice may be of values that are no texts (one that is always yes).
+        return next((option for option in one.get("enum", [one.get("const")]) if written(option) == text), text)
     if kind == "list" and isinstance(text, str):
         return [part.strip() for part in text.split(",") if part.strip()]
     if text == "" and any(part.get("type") == "null" for part in one.get("anyOf", ())):

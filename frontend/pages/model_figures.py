@@ -34,6 +34,7 @@ def headline(metrics: dict[str, Any]) -> list[tuple[str, str]]:
         ("R²", num(metrics.get("median_r2_within"))),
         ("MSE", num(metrics.get("median_mse"), 4)),
         ("effective resolution", f"{metrics['effective_resolution_um']:.0f} µm" if metrics.get("effective_resolution_um") else "–"),
+        ("r of a marker painted from the others", num(metrics.get("marker_masked_r"))),
         ("C", _interval(metrics)),
         ("permutation p", num(metrics.get("permutation_p"), 3)),
         ("n", _whole(metrics.get("n"))),

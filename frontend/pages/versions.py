@@ -16,6 +16,7 @@ from .cohorts import page_of
 
 # Shown in a table of their own, or too long to read.
 NOT_LISTED = {"card", "limits", "reference", "markers", "comparison", "resolution_curve", "conformal", "curves", "modalities"}
+NOT_LISTED |= {"reconstruction", "stain_check", "standards", "left_out"}
 
 
 @signed_in
@@ -49,11 +50,12 @@ def version(request: HttpRequest, version_id: int) -> HttpResponse:
         "intervals": interval_statement(intervals) if markers else "",
         "percent": intervals["percent"],
         "comparison": found.metrics.get("comparison", []),
+        "reconstruction": found.metrics.get("reconstruction", []),
         "modalities": found.metrics.get("modalities", []),
         "resolution": found.metrics.get("resolution_curve", []),
         "folds": list(folds),
         "n_members": found.members.values("patient_hash").distinct().count(),
-        "config": sorted(plain_rows(found.config)),
+        "config": sorted(plain_rows({k: v for k, v in found.config.items() if k not in NOT_LISTED})),
         "provenance": plain_rows({k: v for k, v in found.provenance.items() if k != "inputs"}),
         "inputs": sorted(found.provenance.get("inputs", {}).items()),
         "cohorts": list(found.cohorts.all()),

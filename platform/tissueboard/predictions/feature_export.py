@@ -38,7 +38,7 @@ def download_bag(user: Any, slide_id: int, prediction_id: int) -> Download:
     path = _file(bag)
     patient = bag.patient
     record(user, "export features", bag, cohort_id=patient.cohort_id, patient_code=patient.code)
-    name = f"{bag.slide.name}-{_plain(bag.version.name)}.h5" if bag.slide is not None else f"{bag.pk}.h5"
+    name = f"{bag.slide.name}-{plain_name(bag.version.name)}.h5" if bag.slide is not None else f"{bag.pk}.h5"
     return Download(path, name, path.stat().st_size, bag.sha256, str(bag.version), bag.version.label)
 
 
@@ -77,9 +77,9 @@ def export_features(user: Any, cohort: Cohort, version: ModelVersion, out: Path,
 
 def _names(bags: list[Prediction]) -> dict[int, str]:
     """By bag: the name of its slide; where two slides have the same, the patient's code before it."""
-    plain = {bag.pk: _plain(bag.slide.name if bag.slide is not None else str(bag.pk)) for bag in bags}
+    plain = {bag.pk: plain_name(bag.slide.name if bag.slide is not None else str(bag.pk)) for bag in bags}
     twice = {name for name in plain.values() if list(plain.values()).count(name) > 1}
-    by_code = {bag.pk: f"{_plain(bag.patient.code)}-{plain[bag.pk]}-{bag.slide_id}" for bag in bags}
+    by_code = {bag.pk: f"{plain_name(bag.patient.code)}-{plain[bag.pk]}-{bag.slide_id}" for bag in bags}
     return {pk: by_code[pk] if name in twice else name for pk, name in plain.items()}
 
 
@@ -101,6 +101,6 @@ def _file(bag: Prediction) -> Path:
     return path
 
 
-def _plain(name: str) -> str:
+def plain_name(name: str) -> str:
     """As part of a file's name."""
     return "".join(c if c.isalnum() or c in "-_." else "_" for c in name).strip(".") or "slide"

@@ -95,3 +95,25 @@ def bags_of_cohort(user: Any, cohort: Any, version: Any) -> ScopedQuerySet:
     bags = Prediction.objects.all() if user is None else Prediction.objects.visible_to(user)
     found = bags.filter(patient__cohort=cohort, version=version, kind=Prediction.Kind.FEATURE_BAG)
     return found.select_related("version", "slide", "patient").order_by("slide__name", "slide_id")
+
+
+def embeddings_of_image(user: Any, image: Any) -> ScopedQuerySet:
+    """What VirTues gave of a multiplex image, versions in use first, newest first."""
+    found = Prediction.objects.visible_to(user).filter(image=image, kind=Prediction.Kind.EMBEDDING)
+    return found.select_related("version", "job").order_by("-version__is_current", "-created_at", "-pk")
+
+
+def cells_beside(user: Any, embedding: Prediction) -> Prediction | None:
+    """The cells of the same image and version, or None."""
+    found = Prediction.objects.visible_to(user).filter(image=embedding.image_id, version=embedding.version_id, kind=Prediction.Kind.CELLS)
+    return found.first()
+
+
+def get_image_output(user: Any, image_id: int, prediction_id: int) -> Prediction:
+    """An embedding or the cells of an image; NotVisible for a stranger, and where the image has no such output."""
+    kinds = (Prediction.Kind.EMBEDDING, Prediction.Kind.CELLS)
+    outputs = Prediction.objects.visible_to(user).select_related("version", "image", "patient")
+    found = outputs.filter(pk=prediction_id, image=image_id, kind__in=kinds).first()
+    if found is None:
+        raise NotVisible("output")
+    return found

@@ -16,9 +16,13 @@ def feature_file(request: HttpRequest, slide_id: int, prediction_id: int) -> Fil
     return send(download_bag(request.user, slide_id, prediction_id))
 
 
+TYPES = {".h5": "application/x-hdf5", ".parquet": "application/vnd.apache.parquet"}
+
+
 def send(found: Download) -> FileResponse:
     """The file in blocks, with its checksum and what made it in the headers."""
-    answer = FileResponse(found.path.open("rb"), as_attachment=True, filename=found.name, content_type="application/x-hdf5")
+    kind = TYPES[found.path.suffix]
+    answer = FileResponse(found.path.open("rb"), as_attachment=True, filename=found.name, content_type=kind)
     answer["Cache-Control"] = "private, no-store"
     answer["X-Content-SHA256"] = found.sha256
     answer["X-Model-Version"] = f"{found.version} ({found.label})".encode("ascii", "replace").decode()

@@ -84,7 +84,9 @@ def fits(refused, **values):
 def test_every_declared_training_names_a_family_and_what_it_chooses():
     for one in TRAININGS.values():
         assert (
-            set(one.chooses) <= {"version", "encoder", "endpoint", "model", "start"} and one.needs.endswith(".") and one.words.endswith(".")
+            set(one.chooses) <= {"version", "encoder", "endpoint", "model", "start", "bank"}
+            and one.needs.endswith(".")
+            and one.words.endswith(".")
         )
     for one in trainings():
         assert set(one.decided) | set(one.usual) <= set(config_class(one).model_fields)
