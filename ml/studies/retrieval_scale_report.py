@@ -70,7 +70,7 @@ def _searches(cells: Sequence[Cell]) -> str:
                 f"{_mean(c, 'after_first'):,.0f} ({100 * _mean(c, 'after_first') / _mean(c, 'searched'):.1f}%)",
                 f"{_mean(c, 'transported'):,.0f}",
                 f"{sum(one['same'] for one in q)} of {len(q)}",
-                f"{max(one['apart'] for one in q):.0e}",
+                f"{max(one['apart'] for one in q):.1g}",
             ]
         )
     head = (

@@ -72,6 +72,17 @@ def test_the_answer_is_that_of_brute_force(world):
     assert min(k, len(wanted)) <= found.n_fully_compared <= found.n_after_first_stage <= len(wanted)
 
 
+def test_the_answer_is_exact_where_all_distances_are_alike(tmp_path):
+    """The order of the bounds is not that of the distances there: stopping a little early would lose hits."""
+    rng = np.random.default_rng(3)
+    sets = {i: NicheSet(rng.normal(size=(8, 40)).astype(np.float32), np.full(8, 1 / 8), np.zeros((8, 4))) for i in range(400)}
+    index = SetIndex.build(tmp_path / "a", sets.items(), stamp="1", components=20)
+    for number in range(6):
+        found = index.top_k(sets[number], 15)
+        assert list(found.hits) == by_brute_force(sets[number], sets, 15)
+        assert found.n_fully_compared < 100
+
+
 @settings(max_examples=40, deadline=None)
 @given(worlds())
 def test_no_distance_is_below_a_bound_of_either_stage(world):
