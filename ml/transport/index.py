@@ -168,6 +168,8 @@ def _claim(folder: Path) -> None:
     if (folder / HEADER).exists():
         sentence = f"The folder {folder.name} already holds a set index."
         raise TransportError("index_exists", sentence, "Name a new folder; a finished index never changes.", folder.name)
+    for left in (*folder.glob("*.npy"), *folder.glob("*.new")):  # of an interrupted build, or of an update that found the axes drifted
+        left.unlink()
 
 
 def _build(folder: Path, sets: Sets, stamp: str, components: int, why: str) -> SetIndex:

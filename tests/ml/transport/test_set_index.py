@@ -194,6 +194,7 @@ def test_small_updates_link_what_is_there_and_large_ones_fit_again(tmp_path):
     )
     turned = NicheSet((rng.normal(size=(8, 8)) * across).astype(np.float32), np.full(8, 1 / 8), np.zeros((8, 4)))
     assert narrow.updated(tmp_path / "6", added=[(900, turned)], removed=[], stamp="6").refitted == "the axes had drifted"
+    assert every_file(tmp_path / "6") == every_file(tmp_path / "5")  # nothing of the first attempt is left
 
 
 def test_the_old_index_stays_as_it_was(tmp_path):
