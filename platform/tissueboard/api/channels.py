@@ -19,7 +19,7 @@ from .fields import ErrorSerializer
 REFUSALS = dict.fromkeys((400, 403, 404), ErrorSerializer)
 
 
-class ChannelSerializer(serializers.Serializer[Any]):
+class CohortChannelSerializer(serializers.Serializer[Any]):
     channel = serializers.CharField()
     uniprot = serializers.CharField(allow_null=True, help_text="Accession; null where the protein is not known or there is none.")
     why = serializers.CharField()
@@ -43,26 +43,26 @@ class CsvAnswer(serializers.Serializer[Any]):
 
 
 class CohortChannels(Address):
-    serializer_class = ChannelSerializer
+    serializer_class = CohortChannelSerializer
 
     @extend_schema(
         operation_id="cohorts_channels_list",
         summary="The channels of a cohort with their proteins",
-        responses=ChannelSerializer(many=True),
+        responses=CohortChannelSerializer(many=True),
     )
     def get(self, request: Request, cohort_id: int) -> Response:
-        return Response(ChannelSerializer(channel_rows(request.user, get_cohort(request.user, cohort_id)), many=True).data)
+        return Response(CohortChannelSerializer(channel_rows(request.user, get_cohort(request.user, cohort_id)), many=True).data)
 
     @extend_schema(
         operation_id="cohorts_channels_set",
         summary="Say what a channel of the cohort measures",
         request=ChannelRequest,
-        responses={200: ChannelSerializer(many=True), **REFUSALS},
+        responses={200: CohortChannelSerializer(many=True), **REFUSALS},
     )
     def post(self, request: Request, cohort_id: int) -> Response:
         cohort = get_cohort(request.user, cohort_id)
         set_protein(request.user, cohort, **self.read_body(ChannelRequest))
-        return Response(ChannelSerializer(channel_rows(request.user, cohort), many=True).data)
+        return Response(CohortChannelSerializer(channel_rows(request.user, cohort), many=True).data)
 
 
 class CohortChannelsCsv(Address):
