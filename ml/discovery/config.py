@@ -82,6 +82,14 @@ class BiomarkerConfig(_Config):
     seed: int = _seed()
 
 
+class BiomarkerRunConfig(_Config):
+    """The whole search for biomarkers: from the cells' neighbours to the estimate."""
+
+    graph: GraphConfig = GraphConfig()
+    leiden: LeidenConfig = LeidenConfig()
+    biomarkers: BiomarkerConfig = BiomarkerConfig()
+
+
 class SignatureConfig(_Config):
     """Signatures carried to another cohort."""
 

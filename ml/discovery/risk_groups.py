@@ -30,11 +30,13 @@ SIDES = ("low", "high")
 
 @dataclass(frozen=True)
 class PatientGroups:
-    """patients: p ids. shares: (p, k) of the cell clusters. group: (p,) number of the patient's group, 0 the largest."""
+    """patients: p ids. shares: (p, k) of the cell clusters. group: (p,) number of the patient's group, 0 the largest. kind: (n,) number of
+    each cell's cluster."""
 
     patients: tuple[str, ...]
     shares: Floats
     group: Group
+    kind: Group
 
 
 @dataclass(frozen=True)
@@ -94,7 +96,7 @@ def patient_groups(
     found = _k_means(share, config.groups, config)
     by_size = np.argsort(-np.bincount(found, minlength=config.groups), kind="stable")
     tell(progress, stop, 1.0, "groups of patients")
-    return PatientGroups(ids, share, np.argsort(by_size)[found])
+    return PatientGroups(ids, share, np.argsort(by_size)[found], kind)
 
 
 def risk_groups(

@@ -16,7 +16,7 @@ QUICK = RiskGroupConfig(permutations=39, folds=3)
 
 def groups_of(n, seed=0):
     number = np.random.default_rng(seed).choice(4, n, p=(0.4, 0.3, 0.2, 0.1))
-    return PatientGroups(tuple(f"p{i:03d}" for i in range(n)), np.zeros((n, 1)), number)
+    return PatientGroups(tuple(f"p{i:03d}" for i in range(n)), np.zeros((n, 1)), number, np.zeros(n, dtype=int))
 
 
 def outcomes_of(groups, hazards, seed=0, entry=None):
@@ -97,7 +97,7 @@ def test_risk_ratios_of_structures_are_scipys_and_have_no_interval_at_a_count_of
 
 
 def test_what_has_no_groups_is_refused_in_words():
-    one = PatientGroups(("a", "b", "c", "d"), np.zeros((4, 1)), np.zeros(4, dtype=int))
+    one = PatientGroups(("a", "b", "c", "d"), np.zeros((4, 1)), np.zeros(4, dtype=int), np.zeros(4, dtype=int))
     four = Outcomes(one.patients, np.arange(1.0, 5), np.ones(4, dtype=bool), "OS")
     twice = Outcomes(("a", "a"), np.ones(2), np.ones(2, dtype=bool), "OS")
     for call, code in (
