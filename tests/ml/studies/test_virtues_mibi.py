@@ -49,9 +49,9 @@ def test_random_vectors_are_orthogonal_to_all_others_and_as_long(data):
 
 
 def cells(network=0.5, partner=0.3):
-    draws = np.random.default_rng(0).normal(0, 0.01, 100)
+    rng = np.random.default_rng(0)
     figure = {
-        m: {"mean": v, "draws": (v + draws).tolist(), "markers": [v, None]}
+        m: {"mean": v, "draws": rng.normal(v, 0.01, 100).tolist(), "markers": [v, None]}
         for m, v in (("network", network), ("partner", partner), ("visible mean", 0.1), ("nearest patch", 0.5))
     }
     told = {"masking": "marker", "markers": ["CD3", "AR"], "crops": 10, "r": figure, "within": figure, "f1": figure}
@@ -68,10 +68,12 @@ def cells(network=0.5, partner=0.3):
 
 def test_the_document_says_who_wins_by_the_numbers_alone():
     text = section(cells())
-    assert "The network is above most correlated marker in r, a whole marker masked" in text
-    assert "cannot be told apart in r, a whole marker masked" in text and "2 minutes of one core" in text
-    assert "AR (random vector)" in text and "their vectors are random" in text
-    assert "The network is below most correlated marker in r, a whole" in section(cells(network=0.2))
+    assert "A whole marker masked: above visible mean, most correlated marker." in text
+    assert "AR (random vector)" in text and "their vectors are random" in text and "2 minutes of one core" in text
+    lost = section(cells(network=0.2))
+    assert "A whole marker masked: above visible mean; below most correlated marker." in lost
+    assert "below most correlated marker (-0.100 (" in lost
+    assert "not told apart from most correlated marker" in section(cells(network=0.3))
 
 
 def test_other_sections_of_the_document_stay():
