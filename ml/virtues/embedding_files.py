@@ -68,11 +68,22 @@ def group_niches(niches: F32, most: int = CLUSTERS, seed: int = 0) -> NDArray[np
     return np.argsort(order)[found].astype(np.int64)
 
 
-def write_embedding(path: str | Path, found: Embedding, prepared: Prepared, scale: float, about: Mapping[str, Any]) -> None:
-    """Writes the HDF5. scale: px of level 0 per px of the model's pitch. about: JSON; the version, its label, what was dropped."""
+def write_embedding(
+    path: str | Path,
+    found: Embedding,
+    prepared: Prepared,
+    scale: float,
+    about: Mapping[str, Any],
+    *,
+    origin: tuple[float, float] = (0.0, 0.0),
+) -> None:
+    """Writes the HDF5. scale: px of level 0 per px of the model's pitch; origin: x, y of its corner there.
+
+    about: JSON; the version, its label, what was dropped.
+    """
     arrays = {
         "niches": found.niches,
-        "boxes": found.boxes * scale,
+        "boxes": found.boxes * scale + np.array([*origin, 0.0, 0.0]),
         "share": found.share,
         "tissue": found.tissue,
         "rho": found.rho,

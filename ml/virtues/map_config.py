@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import Field
 
@@ -21,7 +21,9 @@ class VirtuesMapsConfig(VirtuesPretrainConfig):
     network: VirtuesConfig = Field(
         default_factory=lambda: network_of_patch(2), description="The network; its patch counts cells of the map."
     )
-    crop: int = Field(default=16, ge=4, le=1024, description="Edge of a training crop in cells (16 cells of 56 um: 0.9 mm).")
+    maps: Literal["tiles", "dense"] = Field(default="tiles", description="Maps of tiles side by side, or dense maps of overlapping tiles.")
+    pitch_um: float = Field(default=56.0, gt=0, le=1000, description="um per cell of the maps; they decide it.")
+    crop: int = Field(default=16, ge=16, le=1024, description="Edge of a training crop in cells (16 cells of 56 um: 0.9 mm).")
     subimage: int = Field(default=24, ge=4, le=4096, description="Edge of a sub-image in cells, from which crops are drawn (random).")
     min_tissue: float = Field(
         default=0.5, ge=0, le=1, description="Least share of cells with a value in a sub-image (random) or tile (greedy)."
@@ -30,5 +32,5 @@ class VirtuesMapsConfig(VirtuesPretrainConfig):
     @classmethod
     def recipes(cls) -> list[tuple[str, str, dict[str, Any]]]:
         """(name, title, settings) beside the defaults. Dense: a patch of 4 cells of 14 um is one tile of 56 um, a crop 0.45 mm."""
-        dense = cls(network=network_of_patch(4), crop=32, subimage=64)
+        dense = cls(maps="dense", pitch_um=14.0, network=network_of_patch(4), crop=32, subimage=64)
         return [("dense", "dense maps of 14 µm: patches of 56 µm, crops of 0.45 mm", dense.model_dump(mode="json"))]

@@ -41,11 +41,17 @@ PIPELINES: dict[str, tuple[Step, ...]] = {
         Step("retrieval.image_niches", "Niches for similar cases", "virtues", "niche set", needs=("predictions.virtues",), per="image"),
     ),
 }
+PIPELINES["virtues_maps"] = (
+    Step("predictions.virtual_map", "Features and virtual protein map", "hex", "virtual map", stain="H&E"),
+    Step("predictions.virtues_map", "Niches by VirTues", "virtues", "embedding", needs=("predictions.virtual_map",), chosen=True),
+    Step("retrieval.image_niches", "Niches for similar cases", "virtues", "niche set", needs=("predictions.virtues_map",), chosen=True),
+)
 TITLES = {
     "case": "Case: virtual proteins, niches, risk",
     "mica": "MICA: risk from H&E and virtual proteins, with what it comes from",
     "features": "Features of every tile with one encoder",
     "virtues": "VirTues of multiplex images: niches, cells, similar cases",
+    "virtues_maps": "VirTues of virtual maps, at the maps' own pitch",
 }
 
 

@@ -114,6 +114,19 @@ TRAININGS: dict[str, Training] = {
             usual=("retrieval_set", "max_medoids", "min_tissue", "crop_px"),
             model_label="VirTues to take into use",
         ),
+        Training(
+            "virtues_maps",
+            "Virtual maps at their own pitch (VirTues)",
+            "Learns to fill in what is masked in virtual protein maps. A VirTues of images may not see them: a grid of tiles, zoomed "
+            "up is no image of tissue. By default a patch is 2 cells of 56 µm (112 µm) and a crop 16 cells (0.9 mm); the recipe for dense "
+            "maps of 14 µm has patches of 56 µm and crops of 0.45 mm.",
+            "Virtual maps of one protein model of at least two patients, and unlocked markers with a known protein.",
+            *("virtues", "pretrain_maps", "predictions.fit_virtues_maps"),
+            several=True,
+            chooses=("version", "bank"),
+            decided=("pitch_um",),
+            usual=("maps", "epochs", "crop", "subimage", "batch", "lr", "held_out", "max_seconds"),
+        ),
     )
 }
 

@@ -11,6 +11,7 @@ from tissueboard.model_registry.models import ModelVersion
 from tissueboard.predictions.virtues_bank import RANDOM, WHERE_FROM, bank_proteins
 from tissueboard.predictions.virtues_fit import LEAST_PATIENTS
 from tissueboard.predictions.virtues_images import accessions_of, dataset_of, ready_images, why_not_seen
+from tissueboard.predictions.virtues_maps import KINDS, maps_of, proteins_of_map
 from tissueboard.predictions.virtues_weights import embed_config
 
 from .errors import ConfigInvalid, TrainingRefused
@@ -74,13 +75,43 @@ def _why_not(image: MultiplexImage, version: ModelVersion) -> tuple[str, str, st
     return why_not_seen(image, float(version.pitch_um or 1), embed_config(version).crop_px)
 
 
-GROUNDS = {"virtues": _pretrain, "virtues_adopt": _adopt}
+def _maps(cohorts: Sequence[Cohort], chosen: Chosen) -> Ground:
+    """Maps of a protein model, and how many of its markers are unlocked and have a known protein."""
+    if chosen.version is None:
+        said = TrainingRefused("VERSION_UNKNOWN", "No protein model is named.", "Train HEX first, and make its maps.", where="version")
+        return Ground("No protein model yet", 0, said)
+    maps = {which: maps_of(chosen.version, list(cohorts), which) for which in KINDS}
+    patients = len({one.patient.code for one in maps["tiles"]})
+    proteins = set()
+    for one in maps["tiles"][:1]:
+        proteins = {name for name in proteins_of_map(one, tuple(chosen.version.panel))[0] if name}
+    words = f"{counted(patients, 'patient')} with a virtual map of {chosen.version}, {counted(len(maps['dense']), 'dense map')}, "
+    words += counted(len(proteins), "unlocked marker with a known protein") if len(proteins) == 1 else f"{len(proteins)} unlocked markers"
+    bank, refusal = bank_proteins(chosen.bank), None
+    if patients < LEAST_PATIENTS:
+        said = f"{counted(patients, 'patient')} with a virtual map of {chosen.version}; training takes {LEAST_PATIENTS}."
+        refusal = TrainingRefused("TOO_FEW_PATIENTS", said, "Make the maps of more patients.", where="version")
+    elif not proteins:
+        said = f"No marker of {chosen.version} is unlocked and has a known protein."
+        refusal = TrainingRefused("MARKERS_LOCKED", said, "Measure the protein model on more patients.", where="version")
+    elif bank is None and not all(cohort.simulated for cohort in cohorts):
+        said = f"There are no protein embeddings of markers on this server; these maps need {len(proteins)}: {_some(proteins)}."
+        refusal = TrainingRefused("BANK_MISSING", said, WHERE_FROM, where="bank")
+    elif bank is not None and not proteins & bank:
+        said = f"None of the {len(proteins)} proteins of these maps has an embedding there: {_some(proteins)}."
+        refusal = TrainingRefused("NO_KNOWN_MARKER", said, WHERE_FROM, where="bank")
+    return Ground(words, patients, refusal, decided={"pitch_um": chosen.version.pitch_um or 56.0})
+
+
+GROUNDS = {"virtues": _pretrain, "virtues_adopt": _adopt, "virtues_maps": _maps}
 
 
 def check(training: Training, cohorts: Sequence[Cohort], chosen: Chosen, config: Any) -> None:
     """Refuses settings that do not fit the images. ConfigInvalid."""
     if training.name == "virtues":
         _check_pretraining(cohorts, chosen, config)
+    elif training.name == "virtues_maps":
+        _check_held_out(config, len({one.patient.code for one in maps_of(chosen.version, list(cohorts), config.maps)}))
     elif training.name == "virtues_adopt" and chosen.model is not None:
         patch = chosen.model.config["network"]["patch_size"]
         if config.crop_px % patch:
@@ -93,8 +124,7 @@ def _check_pretraining(cohorts: Sequence[Cohort], chosen: Chosen, config: Any) -
     patients = {image.sample.patient.code for image in images}
     sets = sorted({dataset_of(image) for image in images})
     if config.held_out and round(1 / config.held_out) > len(patients):
-        least = 1 / len(patients)
-        wrong.append(("held_out", f"held_out is {config.held_out:g}; {len(patients)} patients allow {least:.2g} or more, or 0."))
+        wrong.append(_too_few_held_out(config, len(patients)))
     if config.leave_out and config.leave_out not in sets:
         wrong.append(("leave_out", f"leave_out is “{config.leave_out[:60]}”; the data sets are {', '.join(sets)}."))
     if chosen.start is not None and chosen.start.config.get("network") != config.network.model_dump(mode="json"):
@@ -112,6 +142,15 @@ def _check_pretraining(cohorts: Sequence[Cohort], chosen: Chosen, config: Any) -
         )
     if wrong:
         raise ConfigInvalid(wrong)
+
+
+def _check_held_out(config: Any, patients: int) -> None:
+    if config.held_out and round(1 / config.held_out) > max(patients, 1):
+        raise ConfigInvalid([_too_few_held_out(config, max(patients, 1))])
+
+
+def _too_few_held_out(config: Any, patients: int) -> tuple[str, str]:
+    return "held_out", f"held_out is {config.held_out:g}; {counted(patients, 'patient')} allow {1 / patients:.2g} or more, or 0."
 
 
 def _some(proteins: set[str]) -> str:

@@ -93,3 +93,17 @@ def virtues(ctx: JobContext) -> Done:
     from . import virtues_apply
 
     return virtues_apply.apply_virtues(ctx)
+
+
+@handler("predictions.fit_virtues_maps", queue="gpu", title="Train VirTues on virtual maps")
+def fit_virtues_maps(ctx: JobContext) -> Done:
+    from . import virtues_maps
+
+    return virtues_maps.fit_virtues_maps(ctx)
+
+
+@handler("predictions.virtues_map", queue="gpu", title="VirTues of a virtual map")
+def virtues_map(ctx: JobContext) -> Done:
+    from . import virtues_maps
+
+    return virtues_maps.apply_virtues_map(ctx)
