@@ -38,10 +38,14 @@ class Attention(nn.Module):
             found.append((out.flatten(0, 1) if bucket.keys is None else out[bucket.keys]).flatten(1))
         return self.output(torch.cat(found)[sequences.inverse])
 
-    def dense(self, x: Tensor, angles: Angles | None) -> Tensor:
-        """(b, n, dim): every token of a row attends to all of its row."""
-        query, key, value = (part.transpose(1, 2) for part in self.heads_of(x, angles))
-        return self.output(scaled_dot_product_attention(query, key, value).transpose(1, 2).flatten(2))
+    def dense(self, x: Tensor, angles: Angles | None, last: int) -> Tensor:
+        """(b, last, dim): each of the last tokens of a row of x (b, n, dim) attends to all of its row."""
+        query = self.query(x[:, -last:]).unflatten(-1, (self.heads, -1))
+        key, value = (layer(x).unflatten(-1, (self.heads, -1)) for layer in (self.key, self.value))
+        if angles is not None:
+            query, key = rotate(query, *(part[-last:] for part in angles)), rotate(key, *angles)
+        out = scaled_dot_product_attention(query.transpose(1, 2), key.transpose(1, 2), value.transpose(1, 2))
+        return self.output(out.transpose(1, 2).flatten(2))
 
     def probabilities(self, x: Tensor) -> Tensor:
         """(b, heads, n, n) softmax [query, key] without positions, of x (b, n, dim)."""
@@ -58,8 +62,14 @@ class Block(nn.Module):
         self.attention = Attention(dim, heads)
         self.expand, self.contract = nn.Linear(dim, hidden), nn.Linear(hidden, dim)
 
-    def forward(self, x: Tensor, sequences: Sequences | None = None, angles: Angles | None = None) -> Tensor:
-        """x: (n, dim) packed with its sequences, or (b, n, dim) without."""
-        normed = self.norm1(x)
-        x = x + (self.attention.dense(normed, angles) if sequences is None else self.attention.packed(normed, sequences, angles))
+    def forward(self, x: Tensor, sequences: Sequences, angles: Angles | None = None) -> Tensor:
+        """x: (n, dim) packed tokens with their sequences; the same shape."""
+        return self._fed(x + self.attention.packed(self.norm1(x), sequences, angles))
+
+    def dense(self, x: Tensor, angles: Angles, last: int | None = None) -> Tensor:
+        """(b, n, dim), or of its last tokens only: where nobody looks at the others any more, they are keys but are not computed."""
+        last = last or x.shape[1]
+        return self._fed(x[:, -last:] + self.attention.dense(self.norm1(x), angles, last))
+
+    def _fed(self, x: Tensor) -> Tensor:
         return x + self.contract(torch.nn.functional.gelu(self.expand(self.norm2(x))))

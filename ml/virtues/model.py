@@ -155,9 +155,11 @@ class Decoder(nn.Module):
         x = torch.cat([summaries, torch.cat([tokens.flatten(1, 2) for tokens in encoded.tokens])], dim=1)
         place = torch.arange(height * width, device=x.device).repeat(2)
         cos, sin = grid_tables(self.cos, self.sin, place // width, place % width)
-        for block in self.blocks:
-            x = block(x, None, (cos[:, None, :], sin[:, None, :]))
-        pixels = pictures(self.head(self.norm(x[:, height * width :])), (height, width))
+        angles = (cos[:, None, :], sin[:, None, :])
+        for block in self.blocks[:-1]:
+            x = block.dense(x, angles)
+        x = self.blocks[-1].dense(x, angles, last=height * width)  # the summaries have been looked at for the last time
+        pixels = pictures(self.head(self.norm(x)), (height, width))
         return torch.split(pixels, counts)
 
 
