@@ -1,6 +1,6 @@
 """VirTues on one real field: `python -m ml.studies.virtues_mibi [pitch|fit|reconstruct|write] [--quick]`; without a name everything.
 
-A small network is pretrained on a part of the field (a quarter of an hour of one core) and asked for what was masked in squares that it
+A small network is pretrained on a part of the field (half an hour of one core) and asked for what was masked in squares that it
 never saw. Each cell is one file and is computed once; the training goes on where it was stopped. `write` puts the section into
 docs/results/virtues.md.
 --quick: a minute's worth, kept apart; it writes nothing.
@@ -39,7 +39,7 @@ class Size:
     width: int = 96
     pattern: str = "hvhv"
     decoder: str = "f"
-    epochs: int = 15
+    epochs: int = 75
     batch: int = 4
     lr: float = 1e-3
     subimages: int = 34
