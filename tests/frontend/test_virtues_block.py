@@ -85,3 +85,57 @@ def test_over_rest_the_same_is_told(people, seen):
     assert [row["channel"] for row in one["importance"]["paper"]] != [row["channel"] for row in one["importance"]["attended"]]
     assert people.api("viewer").get(one["file"]).status_code == people.api("viewer").get(one["cells_file"]).status_code == 200
     assert json.dumps(one)
+
+
+@pytest.fixture
+def paintable(people):
+    """An image without vimentin, seen by a version that was measured on painting it, and on CAIX, badly."""
+    from ml.multiplex.uniprot import default_protein
+
+    image = tiny.image_of(people.lung.patient, 1, "lymphoid")
+    assert "Vimentin" not in image.channels and "CAIX" not in image.channels
+    version = tiny.adopted(people.lung.cohort)
+    good, bad = (default_protein(name).uniprot for name in ("Vimentin", "CAIX"))
+    version.metrics["stain_check"] = {
+        good: {"r": 0.6, "r2": 0.36, "patients": 4, "marker": "Vimentin"}, bad: {"r": 0.2, "r2": 0.04, "patients": 4, "marker": "CAIX"},
+    }  # fmt: skip
+    version.save()
+    tiny.run("predictions.virtues", image=image.pk, version=version.pk)
+    return image, version, good, bad
+
+
+def test_a_marker_is_painted_only_where_that_was_measured_to_work(people, paintable, words):
+    image, version, good, bad = paintable
+    client, stain = people.client("contributor"), f"/assays/{image.pk}/virtues/stain/"
+    html = client.get(f"/assays/{image.pk}/").content.decode()
+    assert f'value="{good}"' in html and bad not in html
+    for protein, said in (
+        (bad, "R² where it was left out is 0.04"),
+        ("Q9Y6K9", "has no embedding of Q9Y6K9"),
+        ("", "no embedding of nothing"),
+    ):
+        page = words(client.post(stain, {"protein": protein, "version": version.pk}, follow=True))
+        assert said in page
+    present = Prediction.objects.get(image=image, kind="embedding").facts["proteins"][0]
+    assert "is measured in this image" in words(client.post(stain, {"protein": present, "version": version.pk}, follow=True))
+    assert not Job.objects.filter(kind="predictions.virtues_stain").exists()
+    assert "The virtual stain is asked for" in words(client.post(stain, {"protein": good, "version": version.pk}, follow=True))
+    job = tiny.done(Job.objects.get(kind="predictions.virtues_stain"))
+    assert job.state == "succeeded", job.error_sentence
+    made = Prediction.objects.get(image=image, kind="virtual stain")
+    page = words(people.client("viewer").get(f"/assays/{image.pk}/"))
+    assert "virtual" in page and "r = 0.60 in 4 patients held out" in page and "Not a measurement" in page and "Ask for it" not in page
+    picture = people.client("viewer").get(f"/assays/{image.pk}/virtues/{made.pk}/picture.png")
+    assert picture["Content-Type"] == "image/png" and picture.content.startswith(b"\x89PNG")
+    assert people.client("viewer").get(f"/assays/{image.pk}/virtues/{made.pk}/file/").status_code == 200
+    other = Prediction.objects.get(image=image, kind="embedding")
+    assert people.client("viewer").get(f"/assays/{image.pk}/virtues/{other.pk}/picture.png").status_code == 404
+    assert people.client("viewer").post(stain, {"protein": good}).status_code == 403
+
+
+def test_over_rest_a_locked_marker_is_a_refusal(people, paintable):
+    image, version, good, bad = paintable
+    api, address = people.api("contributor"), f"/api/v1/assays/{image.pk}/virtues/stain/"
+    answer = api.post(address, {"version": version.pk, "protein": bad})
+    assert (answer.status_code, answer.json()["code"]) == (409, "MARKER_LOCKED")
+    assert api.post(address, {"version": version.pk, "protein": good}).status_code == 202

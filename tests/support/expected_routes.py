@@ -246,6 +246,30 @@ def seen_by_virtues(part: Any, world: Any) -> dict[str, Any]:
     return image(part, world)
 
 
+def locked_marker(part: Any, world: Any) -> dict[str, Any]:
+    """A marker that that VirTues may not paint."""
+    from tissueboard.model_registry.models import ModelVersion
+
+    seen_by_virtues(part, world)
+    return {"version": ModelVersion.objects.get(name="of the table").pk, "protein": "P07766"}
+
+
+def stain_output(part: Any, world: Any) -> dict[str, Any]:
+    """A virtual stain of an image by that VirTues, two pixels wide."""
+    import h5py
+
+    from tissueboard.predictions.models import Prediction
+    from tissueboard.store import store
+
+    made = Prediction.objects.get(pk=image_output(part, world)["prediction_id"])
+    key = f"tests/stain-{part.cohort.pk}.h5"
+    with h5py.File(store.path(key), "w") as file:
+        file["values"] = [[0.0, 1.0]]
+    about = {"patient": part.patient, "job": part.jobs["done"], "inputs": {}, "code_version": "test", "key": key}
+    stain, _ = Prediction.objects.get_or_create(kind="virtual stain", image=made.image, version=made.version, defaults=about)
+    return {"image_id": made.image_id, "prediction_id": stain.pk}
+
+
 def image_output(part: Any, world: Any) -> dict[str, Any]:
     """The embedding of an image by that VirTues, with a file."""
     from tissueboard.model_registry.models import ModelVersion
@@ -400,6 +424,7 @@ API = {
     "api:assay_proteins": api(kwargs=image),
     "api:assay_pipeline": api_post(202, kwargs=seen_by_virtues, body=lambda part, world: {"name": "virtues"}),
     "api:embeddings": api(kwargs=image),
+    "api:image_stain": api_post(409, kwargs=seen_by_virtues, body=locked_marker),
     "api:image_output_file": Route(get=members(200, anonymous=401), kwargs=image_output),
     "api:assay_alignments": Route(
         get=members(200, anonymous=401),
@@ -524,6 +549,8 @@ PAGES = {
     ),
     "multiplex_cell_table": page(kwargs=with_cells()),
     "virtues_run": page_post(302, kwargs=seen_by_virtues),
+    "virtues_stain": page_post(302, kwargs=seen_by_virtues, body=locked_marker),
+    "virtues_picture": page(kwargs=stain_output),
     "virtues_file": page(kwargs=image_output),
     "multiplex_place": Route(
         get=members(200, anonymous=302),

@@ -74,6 +74,7 @@ urlpatterns = [
     path("assays/<int:image_id>/proteins/", cells.AssayProteins.as_view(), name="assay_proteins"),
     path("assays/<int:image_id>/pipeline/", virtues.AssayPipeline.as_view(), name="assay_pipeline"),
     path("assays/<int:image_id>/virtues/", virtues.EmbeddingList.as_view(), name="embeddings"),
+    path("assays/<int:image_id>/virtues/stain/", virtues.ImageStain.as_view(), name="image_stain"),
     path("assays/<int:image_id>/virtues/<int:prediction_id>/file/", virtues.ImageOutputFile.as_view(), name="image_output_file"),
     path("assays/<int:image_id>/alignments/", alignments.AssayAlignments.as_view(), name="assay_alignments"),
     path("jobs/", jobs.JobList.as_view(), name="jobs"),

@@ -13,12 +13,15 @@ from rest_framework.request import Request
 from rest_framework.response import Response
 
 from tissueboard.assays.selectors import get_image
+from tissueboard.cohorts.access import Role, require
+from tissueboard.model_registry.selectors import get_version
 from tissueboard.pipelines.declared import PIPELINES, of_images
 from tissueboard.pipelines.services import run_pipeline
 from tissueboard.predictions.image_export import download_image_output
 from tissueboard.predictions.models import Prediction
 from tissueboard.predictions.selectors import cells_beside, embeddings_of_image
 from tissueboard.predictions.views import send
+from tissueboard.predictions.virtues_stain import ask_stain
 from tissueboard.predictions.virtues_view import READINGS, importance_of
 
 from .base import Address, ListAddress
@@ -111,10 +114,32 @@ class EmbeddingList(ListAddress):
         return self.page_of(embeddings_of_image(request.user, get_image(request.user, image_id)))
 
 
+class StainRequest(serializers.Serializer[Any]):
+    version = serializers.IntegerField(min_value=1, max_value=LARGEST_ID, help_text="A VirTues version.")
+    protein = serializers.CharField(max_length=16, help_text="UniProt accession of its marker embeddings that the image lacks.")
+
+
+class ImageStain(Address):
+    serializer_class = JobSerializer
+
+    @extend_schema(
+        operation_id="assays_virtues_stain",
+        summary="Ask for a marker that the image lacks, painted from the others; only where that was measured to work",
+        request=StainRequest,
+        responses={202: JobSerializer, 403: ErrorSerializer, 404: ErrorSerializer, 409: ErrorSerializer},
+    )
+    def post(self, request: Request, image_id: int) -> Response:
+        image = get_image(request.user, image_id)
+        require(request.user, image.sample.patient.cohort, Role.CONTRIBUTOR)
+        body = self.read_body(StainRequest)
+        version = get_version(request.user, body["version"])
+        return Response(self.get_serializer(ask_stain(request.user, image, version, body["protein"])).data, status=202)
+
+
 class ImageOutputFile(Address):
     @extend_schema(
         operation_id="assays_virtues_file",
-        summary="Niches as HDF5 or cells as Parquet; the download is logged",
+        summary="Niches or a virtual stain as HDF5, cells as Parquet; the download is logged",
         responses={(200, "application/octet-stream"): OpenApiTypes.BINARY, 404: ErrorSerializer, 409: ErrorSerializer},
     )
     def get(self, request: Request, image_id: int, prediction_id: int) -> FileResponse:

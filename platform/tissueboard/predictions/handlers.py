@@ -107,3 +107,10 @@ def virtues_map(ctx: JobContext) -> Done:
     from . import virtues_maps
 
     return virtues_maps.apply_virtues_map(ctx)
+
+
+@handler("predictions.virtues_stain", queue="gpu", title="Virtual stain of a multiplex image")
+def virtues_stain(ctx: JobContext) -> Done:
+    from . import virtues_stain as staining
+
+    return staining.make_stain(ctx)

@@ -11,11 +11,11 @@ from tissueboard.store import checksum, store
 from .feature_export import Download, plain_name
 from .selectors import get_image_output
 
-ENDINGS = {"embedding": ".h5", "cells": ".parquet"}
+ENDINGS = {"embedding": ".h5", "cells": ".parquet", "virtual stain": ".h5"}
 
 
 def download_image_output(user: Any, image_id: int, prediction_id: int) -> Download:
-    """The niches (HDF5) or the cells (Parquet) of an image; leaves a row in the access log.
+    """The niches (HDF5), the cells (Parquet) or a virtual stain (HDF5) of an image; leaves a row in the access log.
 
     Errors: NotVisible; TissueboardError OUTPUT_MISSING, OUTPUT_CHANGED (409).
     """
@@ -31,5 +31,5 @@ def download_image_output(user: Any, image_id: int, prediction_id: int) -> Downl
             "OUTPUT_CHANGED", said, "Nothing of it is given out. Restore it from a backup, or make it again.", status=409
         )
     record(user, f"export {found.kind}", found, cohort_id=found.patient.cohort_id, patient_code=found.patient.code)
-    name = f"{plain_name(image.name)}-{found.kind}-{plain_name(found.version.name)}{ENDINGS[found.kind]}"
+    name = f"{plain_name(image.name)}-{plain_name(found.kind)}-{plain_name(found.version.name)}{ENDINGS[found.kind]}"
     return Download(path, name, path.stat().st_size, found.sha256, str(found.version), found.version.label)

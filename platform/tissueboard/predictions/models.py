@@ -12,7 +12,7 @@ from tissueboard.jobs.models import Job
 from tissueboard.model_registry.models import ModelVersion
 from tissueboard.slides.models import Slide
 
-KINDS = ("feature bag", "virtual map", "dense map", "niche set", "risk", "explanation", "embedding", "cells")
+KINDS = ("feature bag", "virtual map", "dense map", "niche set", "risk", "explanation", "embedding", "cells", "virtual stain")
 # Kinds with a file that ml.slides.map_files reads.
 MAPS = ("virtual map", "dense map")
 
@@ -38,6 +38,8 @@ class Prediction(models.Model):
         EMBEDDING = "embedding"
         # The cells of a multiplex image, with what a model gave about each.
         CELLS = "cells"
+        # A marker that the image lacks, painted by VirTues from the others: never measured. The last one that was asked for.
+        VIRTUAL_STAIN = "virtual stain"
 
     kind = models.CharField(max_length=16, choices=Kind.choices)
     patient = models.ForeignKey(Patient, models.CASCADE, related_name="predictions")

@@ -109,9 +109,17 @@ def cells_beside(user: Any, embedding: Prediction) -> Prediction | None:
     return found.first()
 
 
+def stain_beside(user: Any, embedding: Prediction) -> Prediction | None:
+    """The virtual stain of the same image and version, or None."""
+    found = Prediction.objects.visible_to(user).filter(
+        image=embedding.image_id, version=embedding.version_id, kind=Prediction.Kind.VIRTUAL_STAIN
+    )
+    return found.first()
+
+
 def get_image_output(user: Any, image_id: int, prediction_id: int) -> Prediction:
-    """An embedding or the cells of an image; NotVisible for a stranger, and where the image has no such output."""
-    kinds = (Prediction.Kind.EMBEDDING, Prediction.Kind.CELLS)
+    """An embedding, the cells or a virtual stain of an image; NotVisible for a stranger, and where the image has no such output."""
+    kinds = (Prediction.Kind.EMBEDDING, Prediction.Kind.CELLS, Prediction.Kind.VIRTUAL_STAIN)
     outputs = Prediction.objects.visible_to(user).select_related("version", "image", "patient")
     found = outputs.filter(pk=prediction_id, image=image_id, kind__in=kinds).first()
     if found is None:
