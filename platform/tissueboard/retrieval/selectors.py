@@ -11,7 +11,7 @@ from django.db.models import Exists, OuterRef, Q
 
 from ml.types import NicheSet
 from tissueboard.cohorts.access import ScopedQuerySet
-from tissueboard.cohorts.models import Event, EventKind
+from tissueboard.cohorts.models import Cohort, Event, EventKind
 from tissueboard.errors import NotVisible
 from tissueboard.model_registry.models import ModelVersion
 from tissueboard.predictions.models import Prediction
@@ -80,7 +80,9 @@ def others(user: Any, rows: ScopedQuerySet, tissue: Tissue, filters: Filters) ->
     simulated, measured with measured.
     """
     what = "image" if is_measured(tissue) else "slide"
-    found = rows.visible_to(user).filter(of_kind(is_measured(tissue)), **{f"{what}__simulated": tissue.simulated})
+    # The gate once more with the cohorts' ids: from a sub-query the planner guesses most rows, and then reads every slide there is.
+    mine = list(Cohort.objects.visible_to(user).order_by().values_list("pk", flat=True))
+    found = rows.visible_to(user).filter(of_kind(is_measured(tissue)), patient__cohort__in=mine, **{f"{what}__simulated": tissue.simulated})
     found = found.exclude(patient__code=tissue.sample.patient.code)
     picture = "sealed_sha256" if is_measured(tissue) else "working_sha256"
     if getattr(tissue, picture):

@@ -14,12 +14,13 @@ from tissueboard.accounts.audit import record
 from tissueboard.cohorts.access import ScopedQuerySet
 from tissueboard.errors import TissueboardError
 from tissueboard.model_registry.models import ModelVersion
+from tissueboard.predictions.models import Prediction
 
 from .errors import RetrievalCode
 from .indexing import EXACT_ROWS, dimensions
 from .models import Niche, NicheIndex
 from .references import Reference, choose
-from .selectors import Filters, candidates, others
+from .selectors import Filters, others
 from .tissues import Tissue, tissue_of
 
 MAX_K = 50
@@ -97,7 +98,8 @@ def nearest_rows(
 
     Two queries: which sets may take part (see `others`), a sixteenth of the rows, and then their rows alone.
     """
-    sets = candidates(user, version, tissue, filters).ids
+    found = others(user, Prediction.objects.filter(kind=Prediction.Kind.NICHE_SET, version=version), tissue, filters)
+    sets = list(found.order_by().values_list("pk", flat=True))
     wanted = _literal(vector)
     if len(sets) * MOST_NICHES > EXACT_ROWS and NicheIndex.objects.filter(version=version, nearest=True).exists():
         n = _count(sets)
@@ -106,13 +108,19 @@ def nearest_rows(
             rows = _through_hnsw(permitted, len(vector), wanted, k)
             if len(rows) >= k:
                 return rows, n, True
-    # Without the cast that the index is over, so that the planner cannot take it.
-    exact = """SELECT id, vector <-> %s::halfvec AS distance, count(*) OVER () FROM retrieval_niche
-        WHERE prediction_id = ANY(%s) ORDER BY distance, id LIMIT %s"""
+    return *_exact(sets, wanted, k), False
+
+
+def _exact(sets: list[int], wanted: Any, k: int) -> tuple[list[tuple[int, float]], int]:
+    """(the k nearest rows of some sets, how many rows they have). Without the cast that an index is over, so that none can be taken."""
+    # OFFSET 0 keeps the inner query as it is: rows are counted by their distance, not with their vector.
+    exact = """SELECT id, distance, count(*) OVER () FROM
+        (SELECT id, vector <-> %s::halfvec AS distance FROM retrieval_niche WHERE prediction_id = ANY(%s) OFFSET 0) rows
+        ORDER BY distance, id LIMIT %s"""
     with connection.cursor() as cursor:
         cursor.execute(exact, [wanted.to_text(), sets, k])
-        found = cursor.fetchall()
-    return [(pk, float(distance)) for pk, distance, _ in found], found[0][2] if found else 0, False
+        rows = cursor.fetchall()
+    return [(pk, float(distance)) for pk, distance, _ in rows], rows[0][2] if rows else 0
 
 
 def _count(sets: list[int]) -> int:
