@@ -82,11 +82,15 @@ class Meaning:
     scales: dict[str, tuple[float, float]]
 
 
-def meaning_of(version: ModelVersion) -> Meaning:
+def meaning_of(version: ModelVersion, measured: bool) -> Meaning:
     """Fitted niches bring their own; for others the index's job measures them, and until then there are none."""
     if version.family != "niche":
         facts = facts_of(version)
-        return Meaning(facts.get("within_tumour", []), {name: (m, sd) for name, (m, sd) in facts.get("marker_scales", {}).items()})
+        found = {name: (m, sd) for name, (m, sd) in facts.get("marker_scales", {}).items()}
+        if not measured:
+            openly = _open_markers(version)
+            found = {name: scale for name, scale in found.items() if name in openly}
+        return Meaning(facts.get("within_tumour", []), found)
     model, apart = load_model(version)
     mean, sd = model.protein_reference
     openly = _open_markers(version)
@@ -102,7 +106,7 @@ def _open_markers(version: ModelVersion) -> set[str]:
 def describe(tissue: Tissue, reference: Reference, own: list[Niche], query: NicheSet, chosen: list[tuple[int, float]]) -> list[Hit]:
     """The hits for (prediction id, distance), in this order; the same number of queries however many there are."""
     ids = [pk for pk, _ in chosen]
-    meaning = meaning_of(reference.version)
+    meaning = meaning_of(reference.version, reference.measured)
     sets = read_sets(ids)
     found = (
         Prediction.objects.filter(pk__in=ids)
