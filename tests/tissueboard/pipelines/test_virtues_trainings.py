@@ -44,7 +44,9 @@ def test_a_cohort_of_two_panels_is_learnt_held_out_by_patient(people, images, si
     assert version.config["embed"] == {"crop_px": 32, "cell_stride_px": 10, "cell_pad_px": 24}
     rows = version.metrics["reconstruction"]
     assert {(row["masking"], row["method"]) for row in rows} == {
-        (masking, method) for masking in ("independent", "marker", "niche") for method in ("network", "visible mean", "partner")
+        (masking, method)
+        for masking in ("independent", "marker", "niche")
+        for method in ("network", "visible mean", "nearest patch", "partner")
     }
     assert version.metrics["patients_held_out"] == 1 and all(row["patients"] == 1 for row in rows)
     seen = Member.objects.filter(version=version).values_list("patient_hash", flat=True)
