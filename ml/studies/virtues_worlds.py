@@ -38,7 +38,7 @@ from ml.studies.virtues_worlds_fields import (
     shared_proteins,
     standard,
 )
-from ml.studies.virtues_worlds_network import Training, reconstruction, train, virtues
+from ml.studies.virtues_worlds_network import Training, reconstruction, spread, train, virtues
 
 # World -> what its cohorts differ in. "tied": three in four patients are treated where their diagnosis is at home.
 WORLDS: dict[str, dict[str, Any]] = {
@@ -56,8 +56,9 @@ COLOURS = "colours of H&E"
 @dataclass(frozen=True)
 class Size:
     """How much is computed: a cohort per seed. patches, cells: drawn per field, cells of every `cell_every`-th field only (they are what
-    costs most). reference: other patients, for what is fitted without labels. untrained: worlds in which that control is run.
-    reconstructed: fields of the cohort, and of the reference, of which a crop is reconstructed."""
+    costs most). reference: other patients, for what is fitted without labels. typed, untrained: worlds in which cells are looked at, and
+    in which that control is run. reconstructed: fields of the cohort whose niches' directions are looked at and of which a crop is
+    reconstructed, and of the reference for the correlated markers."""
 
     seeds: tuple[int, ...] = (0,)
     patients: int = 40
@@ -70,6 +71,7 @@ class Size:
     cell_every: int = 5
     folds: int = 4
     worlds: tuple[str, ...] = ("independent", "two panels", "tied")
+    typed: tuple[str, ...] = ("independent",)
     untrained: tuple[str, ...] = ("independent",)
     reconstructed: int = 12
     training: Training = field(default_factory=Training)
@@ -105,7 +107,8 @@ def run(cells: Cells, size: Size) -> None:
             settings = {"config": config.model_dump(mode="json"), "patients": size.patients}
             key = {"task": "virtues-worlds", "world": world, "seed": seed}
             cells.get({**key, "variant": "cohort"}, settings, partial(_cohort, size, world, seed))
-            sampled = {**settings, "reference": size.reference, "drawn": [size.patches, size.cells, size.cell_every, size.folds]}
+            drawn = [size.patches, *([size.cells, size.cell_every, size.folds] if world in size.typed else [])]
+            sampled = {**settings, "reference": size.reference, "drawn": drawn}
             for name, context in BASELINES.items():
                 cells.get({**key, "variant": name}, {**sampled, "context": context}, partial(_baseline, size, world, seed, context))
             for name, trained in LEARNED.items():
@@ -116,6 +119,7 @@ def run(cells: Cells, size: Size) -> None:
                 key = {"task": "virtues-reconstruct", "world": world, "seed": seed}
                 more = {**learned, "n": size.reconstructed, "patients": size.patients, "reference": size.reference}
                 cells.get(key, more, partial(_reconstruction, folder, size, world, seed))
+                cells.get({**key, "task": "virtues-spread"}, more, partial(_spread, folder, size, world, seed))
 
 
 def shuffle(cells: Cells, size: Size, seed: int) -> None:
@@ -176,11 +180,12 @@ def _cohort(size: Size, world: str, seed: int) -> dict[str, Any]:
 def _baseline(size: Size, world: str, seed: int, context: float) -> dict[str, Any]:
     config = size.config(world)
     norm = standard(reference(size, world, seed))
-    return figures(size, cohort(size, world, seed), mean_intensities(norm, shared_proteins(config.panels), context), seed)
+    embed = mean_intensities(norm, shared_proteins(config.panels), context)
+    return figures(size, cohort(size, world, seed), embed, seed, world in size.typed)
 
 
 def _learned(size: Size, world: str, seed: int, embed: Callable[[], Embed]) -> dict[str, Any]:
-    return figures(size, cohort(size, world, seed), embed(), seed)
+    return figures(size, cohort(size, world, seed), embed(), seed, world in size.typed)
 
 
 def _reconstruction(folder: Path, size: Size, world: str, seed: int) -> dict[str, Any]:
@@ -188,9 +193,16 @@ def _reconstruction(folder: Path, size: Size, world: str, seed: int) -> dict[str
     return reconstruction(folder, cohort(size, world, seed)[:n] + reference(size, world, seed)[:n], n)
 
 
-def figures(size: Size, given: Sequence[Field], embed: Embed, seed: int) -> dict[str, Any]:
-    """All that the tables need of one representation, as counts per patient and distances between fields."""
-    s = sample(given, embed, size.patches, size.cells, size.cell_every)
+def _spread(folder: Path, size: Size, world: str, seed: int) -> dict[str, Any]:
+    config, given = size.config(world), cohort(size, world, seed)[: size.reconstructed]
+    embeds = {name: virtues(folder, size.training, trained, seed) for name, trained in LEARNED.items()}
+    plain_one = mean_intensities(standard(reference(size, world, seed)), shared_proteins(config.panels))
+    return {name: spread(given, embed) for name, embed in {**embeds, next(iter(BASELINES)): plain_one}.items()}
+
+
+def figures(size: Size, given: Sequence[Field], embed: Embed, seed: int, typed: bool = True) -> dict[str, Any]:
+    """All that the tables need of one representation, as counts per patient and distances between fields. typed: cells, too."""
+    s = sample(given, embed, size.patches, size.cells if typed else 0, size.cell_every)
     patient = np.array([f.patient.assigned.index for f in given])
     boxes = np.concatenate(s.niches)
     box_patient = np.repeat(patient, [len(n) for n in s.niches])
@@ -198,7 +210,7 @@ def figures(size: Size, given: Sequence[Field], embed: Embed, seed: int) -> dict
     return {
         "boxes": cluster_counts(boxes, np.concatenate(s.box_niche), box_patient, k, seed).tolist(),
         "patches": cluster_counts(s.patches, s.patch_niche, patient[s.patch_field], k, seed).tolist(),
-        "typing": _typing(size, given, s, patient, seed).tolist(),
+        **({"typing": _typing(size, given, s, patient, seed).tolist()} if typed else {}),
         "sets": plain(set_distances(s.niches)),
         "means": plain(cosine_distances(np.stack([n.mean(axis=0) for n in s.niches]))),
         "dim": int(boxes.shape[1]),

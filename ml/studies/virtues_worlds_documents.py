@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 
 from ml.studies.report import interval, paragraphs, run_facts, table
-from ml.studies.virtues_worlds import WORLDS, Size
+from ml.studies.virtues_worlds import LEARNED, WORLDS, Size
 from ml.studies.virtues_worlds_discovery import Discovery, uniform_p
-from ml.studies.virtues_worlds_report import NAMES, answers, complete, counted, differences, facts, retrieved
+from ml.studies.virtues_worlds_report import NAMES, answers, complete, counted, counted_answers, differences, facts, headline, retrieved
 
 Cell = dict[str, Any]
 START, END = "<!-- worlds -->", "<!-- /worlds -->"
@@ -25,6 +25,7 @@ DIFFERS = {
     "can only compare the 11; VirTues is given each panel whole.",
     "tied": "Three in four patients are treated where their diagnosis is at home, so what finds laboratories finds diagnoses, too.",
 }
+LEARNED_NAME = next(iter(LEARNED))
 MASKINGS = {"independent": "by channel", "marker": "one marker whole", "niche": "all markers at one place"}
 
 
@@ -43,7 +44,7 @@ def put(path: Path, text: str) -> None:
 def sections(cells: Sequence[Cell], size: Size) -> dict[str, str]:
     """Name of a document -> its section."""
     mine = [c for c in cells if c["key"]["task"] == "virtues-worlds"]
-    cohorts = {world: found for world in WORLDS if (found := complete(mine, world))}
+    cohorts = {world: found for world in WORLDS if (found := complete(mine, world)) and not found[0].keys().isdisjoint(NAMES)}
     if not cohorts:
         nothing = "## Simulated cohorts\n\nNothing is computed yet."
         return dict.fromkeys(TITLES, nothing)
@@ -64,7 +65,8 @@ its niches: one minus the cosine of the tissues' mean vectors, centred. Colours 
 absolute difference). "VirTues" is the small network of [virtues.md](virtues.md), trained on other patients of these laboratories;
 "not trained" is the same network with the weights that its training began with. Differences are paired by patient, 95% by bootstrap over
 the patients that ask (the candidates stay), not adjusted for their number."""
-    parts = [paragraphs(head), "### In short\n", *(answers(c, world) for world, c in cohorts.items())]
+    short = [line for world, c in cohorts.items() for line in (headline(c, world), answers(c, world)) if line]
+    parts = [paragraphs(head), "### In short", "\n".join(short)]
     for world, found in cohorts.items():
         parts += [f"### {world.capitalize()}", paragraphs(f"{DIFFERS[world]} {facts(found)}"), retrieved(found), differences(found)]
     limits = """### What this does not say
@@ -74,13 +76,19 @@ their niches and in nothing else. That a distance finds them here says nothing o
 does not use them, but the truth does. The network is a small one that was trained for minutes on two dozen fields, and no released weights
 were run: its rank beside mean intensities is that of such a network. Intervals redraw the patients that ask and keep the candidates; one
 cohort per world, one network, so neither the chance of another cohort nor of another training is in them."""
-    return "\n\n".join([*parts, paragraphs(limits)])
+    return "\n\n".join([*parts, _not_run(cohorts, size), paragraphs(limits)])
+
+
+def _not_run(cohorts: dict[str, Any], size: Size) -> str:
+    """Worlds that are not there, or only in part."""
+    lacking = [w for w in size.worlds if w not in cohorts or LEARNED_NAME not in cohorts[w][0]]
+    return f"Not run with the network: {', '.join(lacking)}." if lacking else "Every world was run."
 
 
 def _virtues(cells: Sequence[Cell], cohorts: dict[str, Any], size: Size) -> str:
     by_task = {task: [c for c in cells if c["key"]["task"] == task] for task in {c["key"]["task"] for c in cells}}
-    first = next(iter(cohorts.values()))[0]
-    typed = sum(bool(np.sum(t)) for t in first[next(n for n in NAMES if n in first)]["typing"])
+    first = [next(h[0][n] for n in NAMES if n in h[0]) for h in cohorts.values()]
+    typed = max(sum(bool(np.sum(t)) for t in found.get("typing", ())) for found in first)
     head = f"""## Simulated cohorts: niches, cell types, reconstruction, discovery
 
 Written by `python -m ml.studies.virtues_worlds` (`--quick` tries it). {run_facts(list(cells))} Retrieval on the same cohorts is in
@@ -89,20 +97,22 @@ Written by `python -m ml.studies.virtues_worlds` (`--quick` tries it). {run_fact
 Everything below is measured on patients that nothing was fitted on without labels: means, deviations and the network come from other
 patients of the same laboratories (simulated for that purpose), so no fold is needed. Labels enter in one place, the cell types, by a probe
 fitted on the other folds' patients ({size.folds} folds)."""
-    parts = [paragraphs(head)]
+    parts = [paragraphs(head), "### In short", "\n".join(counted_answers(c, w) for w, c in cohorts.items() if len(c[0]) > 2)]
     if by_task.get("virtues-training"):
         parts.append(trained(by_task["virtues-training"], size))
     told = f"""### Niches and cell types
 
 Niches and patches: k-means with as many clusters as there are true niches, on standardised vectors, against the niche that covers most
-(adjusted Rand index: 0 chance, 1 equal). Cell types: macro-F1 of a multinomial logistic regression over 15 types,
-{size.cells} cells per field of every {_ordinal(size.cell_every)} field ({typed} patients), because cells cost VirTues most: crops at a
-stride of {size.training.cell_stride} px (published: 42) with {size.training.cell_pad} px of zeros around the image. "Surroundings" appends
-the mean of a Gaussian neighbourhood (sd 12 um), without which a mean over a patch of 8 um cannot know a niche: a network that looks around
-should beat that row, not only the plain means. 95% by bootstrap over patients."""
+(adjusted Rand index: 0 chance, 1 equal). Cell types: macro-F1 of a multinomial logistic regression over 15 types, {size.cells} cells of
+every {_ordinal(size.cell_every)} field ({typed} patients) of the world {" and ".join(size.typed)}, because cells cost VirTues most: crops
+at a stride of {size.training.cell_stride} px (published: 42) with {size.training.cell_pad} px of zeros around the image. "Surroundings"
+appends the mean of a Gaussian neighbourhood (sd 12 um), without which a mean over a patch of 8 um cannot know a niche: a network that looks
+around should beat that row, not only the plain means. 95% by bootstrap over patients."""
     parts.append(paragraphs(told))
     for world, found in cohorts.items():
         parts += [f"#### {world.capitalize()}", paragraphs(f"{DIFFERS[world]} {facts(found)}"), counted(found)]
+    if by_task.get("virtues-spread"):
+        parts.append(directions(by_task["virtues-spread"]))
     if by_task.get("virtues-reconstruct"):
         parts.append(reconstructed(by_task["virtues-reconstruct"]))
     if by_task.get("virtues-discovery"):
@@ -166,6 +176,19 @@ Mean over markers of Pearson's r over masked pixels, one crop of 128 px of each 
 takes out each crop's own mean. The correlated marker (partner) of each was learnt on as many fields of other patients. Where a marker is
 masked whole nothing of it is visible, so its visible mean and nearest patch are constants (r = 0). 95% by bootstrap over patients."""
     return "\n\n".join([paragraphs(text), table(["masked", *methods], rows)])
+
+
+def directions(cells: Sequence[Cell]) -> str:
+    """Where the variance of the niches lies, and what they tell linearly."""
+    found = cells[0]["result"]
+    rows = [[name, f"{f['first']:.0%}", f"{f['directions']:.1f}", f"{f['linear']:.3f}"] for name, f in found.items()]
+    text = f"""### Where the niches differ
+
+A Euclidean distance, and so the transport between tissues, weighs a direction by its variance. Below, for niches of the world
+{cells[0]["key"]["world"]}: the share of their variance along its first direction, how many directions there are in effect, and how well a
+ridge regression on the standardised niches tells the true composition (mean r over its columns, fields held out in turn): what is in them,
+whatever the distance makes of it."""
+    return "\n\n".join([paragraphs(text), table(["", "variance in the first direction", "directions", "composition, mean r"], rows)])
 
 
 def discovered(cells: Sequence[Cell], size: Discovery) -> str:

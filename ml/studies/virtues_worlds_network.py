@@ -18,8 +18,8 @@ import numpy as np
 from ml.simulate.multiplex import SimulatedMultiplex
 from ml.simulate.multiplex_cohort import CohortConfig
 from ml.simulate.multiplex_panel import MARKERS
-from ml.simulate.multiplex_truth import NICHE_PX, kept_boxes
-from ml.studies.virtues_worlds_fields import PATCH_PX, REFERENCE_SEED, Embed, Embedded, fields
+from ml.simulate.multiplex_truth import NICHE_PX, kept_boxes, true_niches
+from ml.studies.virtues_worlds_fields import PATCH_PX, REFERENCE_SEED, Embed, Embedded, Field, fields
 from ml.types import MultiplexImage
 from ml.virtues.config import VirtuesConfig
 from ml.virtues.pretrain_config import VirtuesPretrainConfig
@@ -171,7 +171,7 @@ def _network(folder: Path, trained: bool, seed: int) -> tuple[Any, Any, Any]:
         return VirTues(kept.model.config).eval(), kept.bank, kept.standards
 
 
-def reconstruction(folder: Path, given: Sequence[Any], least: int) -> dict[str, Any]:
+def reconstruction(folder: Path, given: Sequence[Field], least: int) -> dict[str, Any]:
     """What of masked pixels the network tells, beside both baselines, on one crop of each of `given` (fields of the cohort); the
     correlated markers are learnt on patients that it was trained on. least: crops that those are learnt on, one per field."""
     from ml.virtues.data import source_of
@@ -180,7 +180,7 @@ def reconstruction(folder: Path, given: Sequence[Any], least: int) -> dict[str, 
 
     model, known, standards = _network(folder, True, 0)
 
-    def crops(of: Sequence[Any]) -> list[Any]:
+    def crops(of: Sequence[Field]) -> list[Any]:
         made = [(f.image(), f.patient.code) for f in of]
         sources = [source_of(multiplex(m), m.uniprot, known, standards[DATASET], unit=code) for m, code in made]
         return [crops_of([source], NICHE_PX)[0] for source in sources]
@@ -188,3 +188,24 @@ def reconstruction(folder: Path, given: Sequence[Any], least: int) -> dict[str, 
     config = VirtuesEvaluateConfig(bootstrap=500)
     found = evaluate(model, crops(given[:-least]), crops(given[-least:]), config)
     return {masking: figures.summary() for masking, figures in found.items()}
+
+
+def spread(given: Sequence[Field], embed: Embed) -> dict[str, float]:
+    """Of the niches of some fields: the share of their variance along its first direction, the effective number of directions (squared sum
+    over sum of squares of the variances), and the mean r of the true composition with a ridge regression on them, other fields' niches
+    fitted (columns that hardly vary left out)."""
+    from sklearn.linear_model import RidgeCV
+    from sklearn.model_selection import GroupKFold, cross_val_predict
+
+    parts, truth = [embed(f.image(), False).niches for f in given], np.concatenate([true_niches(f.image()) for f in given])
+    x = np.concatenate(parts)
+    variance = np.linalg.eigvalsh(np.cov(x.T))[::-1]
+    group, z = np.repeat(np.arange(len(parts)), [len(p) for p in parts]), (x - x.mean(axis=0)) / np.maximum(x.std(axis=0), 1e-6)
+    told = cross_val_predict(RidgeCV(np.logspace(-1, 4, 8)), z, truth, groups=group, cv=GroupKFold(min(4, len(parts))))
+    varied = truth.std(axis=0) > 0.01
+    r = [np.corrcoef(a, b)[0, 1] for a, b in zip(told.T[varied], truth.T[varied])]
+    return {
+        "first": float(variance[0] / variance.sum()),
+        "directions": float(variance.sum() ** 2 / (variance**2).sum()),
+        "linear": float(np.mean(r)),
+    }

@@ -39,6 +39,7 @@ TINY = replace(
     cell_every=3,
     folds=2,
     worlds=("two panels",),
+    typed=("two panels",),
     reconstructed=1,
     training=Training(width=16, pattern="hv", patients=2, epochs=(1, 1), cell_stride=128, cell_pad=0),
     discovery=Discovery(patients=16, cells=50, step=1.0, folds=2, joint_repeats=2, shuffles=3, permutations=3, true_permutations=3),
@@ -120,6 +121,16 @@ def test_hits_are_of_other_patients_and_figures_count_them():
         nearest(distance, allowed, 11)
 
 
+def test_hits_and_their_precision_are_those_of_the_product():
+    from ml.transport.metrics import chance_precision, precision_per_query, without_own
+
+    rng = np.random.default_rng(4)
+    patient, label, distance = np.repeat(np.arange(10), 2), rng.choice(["a", "b", "c"], 20), rng.random((20, 20))
+    ranking, allowed = without_own(distance, [str(p) for p in patient], [str(p) for p in patient]), others(patient)
+    assert precision(nearest(distance, allowed, 5), label) == pytest.approx(precision_per_query(ranking, label, label, 5))
+    assert chance(label, allowed) == pytest.approx(chance_precision(ranking, label, label))
+
+
 def test_a_patient_counts_once_however_many_fields_she_has():
     value, draws = by_patient(np.array([1.0, 1, 1, 0]), [0, 0, 0, 1], 500, 0)
     assert value == 0.5 and set(np.unique(draws)) == {0.0, 0.5, 1.0}
@@ -152,6 +163,18 @@ def test_every_representation_is_asked_about_the_same_patches_and_cells():
     one, two = (sample(given, mean_intensities(norm, proteins, c), 20, 15) for c in (0.0, 6.0))
     assert np.array_equal(one.patch_niche, two.patch_niche) and np.array_equal(one.cell_kind, two.cell_kind)
     assert len(one.patches) == 20 * len(given) and len(one.cells) == 15 * len(given) and (one.patch_niche > 0).all()
+
+
+# --- the study: what is there is not computed again (first, while its fields are still in memory)
+
+
+def test_a_second_run_computes_nothing_and_a_lost_cell_alone_is_made_again(cells):
+    assert {name.split("__")[-1] for name in cells.computed if "virtues-worlds" in name} == set(ROWS) and len(cells.computed) == 7
+    (cells.folder / "virtues-worlds__two-panels__0__mean-intensities.json").unlink()
+    again = Cells(cells.folder, say=lambda line: None)
+    study.run(again, TINY)
+    study.shuffle(again, TINY, 0)
+    assert again.computed == ["virtues-worlds__two-panels__0__mean-intensities"]
 
 
 # --- the network
@@ -218,15 +241,6 @@ def test_uniform_p_is_told_from_small_ones():
 # --- the study
 
 
-def test_a_second_run_computes_nothing_and_a_lost_cell_alone_is_made_again(cells):
-    assert {name.split("__")[-1] for name in cells.computed if "virtues-worlds" in name} == set(ROWS) and len(cells.computed) == 7
-    (cells.folder / "virtues-worlds__two-panels__0__mean-intensities.json").unlink()
-    again = Cells(cells.folder, say=lambda line: None)
-    study.run(again, TINY)
-    study.shuffle(again, TINY, 0)
-    assert again.computed == ["virtues-worlds__two-panels__0__mean-intensities"]
-
-
 def test_the_truth_is_the_ceiling_and_a_random_draw_the_floor(cells):
     (cohort,) = complete(cells.all(), "two panels")
     figures = retrieval_figures(cohort, 0)
@@ -251,6 +265,7 @@ def test_the_documents_hold_every_row_and_say_what_was_run(cells):
     rows = ("VirTues, 2-Wasserstein", "mean intensities, cosine of means", "colours of H&E", "true niches (ceiling)", "random draw")
     for row in (*rows, "VirTues, 2-Wasserstein, less mean intensities, 2-Wasserstein"):
         assert f"| {row} |" in retrieval
+    assert "McNemar against three random draws" in retrieval
     assert "panels: broad, stroma" in " ".join(retrieval.split())
     assert "cannot be told apart" in retrieval or "is above" in retrieval or "is below" in retrieval
     for row in ("VirTues", "VirTues less mean intensities and surroundings", "by channel", "nested AUROC", "64 px", "128 px"):
