@@ -111,7 +111,8 @@ TRAININGS: dict[str, Training] = {
             *("virtues", "embed", "predictions.adopt_virtues"),
             several=True,
             chooses=("model",),
-            usual=("retrieval_set", "max_medoids", "min_tissue", "crop_px"),
+            decided=("crop_px", "cell_stride_px", "cell_pad_px"),
+            usual=("retrieval_set", "max_medoids", "min_tissue", "cells"),
             model_label="VirTues to take into use",
         ),
         Training(

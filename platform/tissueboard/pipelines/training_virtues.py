@@ -12,7 +12,7 @@ from tissueboard.predictions.virtues_bank import RANDOM, WHERE_FROM, bank_protei
 from tissueboard.predictions.virtues_fit import LEAST_PATIENTS
 from tissueboard.predictions.virtues_images import accessions_of, dataset_of, ready_images, why_not_seen
 from tissueboard.predictions.virtues_maps import KINDS, maps_of, proteins_of_map
-from tissueboard.predictions.virtues_weights import embed_config
+from tissueboard.predictions.virtues_weights import CROPS, embed_config
 
 from .errors import ConfigInvalid, TrainingRefused
 from .training_checks import Chosen, Ground, counted
@@ -65,7 +65,10 @@ def _adopt(cohorts: Sequence[Cohort], chosen: Chosen) -> Ground:
     words = f"{len(seen)} of {counted(len(images), 'ready multiplex image')} that it can see, in {counted(len(sets), 'data set')}"
     patients = len({image.sample.patient.code for image in seen})
     if seen:
-        return Ground(words, patients)
+        crops = {name: value for name, value in chosen.model.config.get("embed", {}).items() if name in CROPS}
+        return Ground(
+            f"{words}; niches are crops of {embed_config(chosen.model).crop_px} px, as the version sees them", patients, decided=crops
+        )
     told = next((why[1] for image in images if (why := _why_not(image, chosen.model)) is not None), "")
     said = f"{chosen.model} can see none of {counted(len(images), 'ready multiplex image')}. {told}".strip()
     return Ground(words, 0, TrainingRefused("NO_IMAGES", said, "Import images, or name the proteins of their channels.", where="cohorts"))

@@ -14,7 +14,7 @@ from tissueboard.model_registry.services import NewVersion, register
 
 from .refusing import model_refusals
 from .virtues_images import accessions_of, dataset_of, digest, read_pixels, ready_images, why_not_seen
-from .virtues_weights import FAMILY, load_virtues
+from .virtues_weights import CROPS, FAMILY, load_virtues
 
 
 def adopt_virtues(ctx: JobContext) -> Done:
@@ -29,7 +29,8 @@ def adopt_virtues(ctx: JobContext) -> Done:
     cohorts = list(Cohort.objects.filter(pk__in=ctx.params["cohorts"]).order_by("pk"))
     version = ModelVersion.objects.get(pk=ctx.params["version"], family=FAMILY)
     with model_refusals():
-        config = families.config(FAMILY, "embed", ctx.params.get("config", {}))
+        crops = {name: value for name, value in version.config.get("embed", {}).items() if name in CROPS}
+        config = families.config(FAMILY, "embed", {**crops, **ctx.params.get("config", {})})
     weights = load_virtues(version)
     sets: dict[str, list[MultiplexImage]] = {}
     left_out = []

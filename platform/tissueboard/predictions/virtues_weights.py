@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     from ml.virtues.weights import VirtuesWeights
 
 FAMILY = "virtues"
+# Settings of an embedding that go with the weights: a network sees crops as it saw them in training.
+CROPS = ("crop_px", "cell_stride_px", "cell_pad_px")
 
 
 def load_virtues(version: ModelVersion) -> VirtuesWeights:

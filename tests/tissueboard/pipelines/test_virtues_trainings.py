@@ -133,9 +133,10 @@ def test_nobody_without_images_can_train_or_take_into_use(people):
 
 def test_taking_into_use_is_asked_for_like_a_training(people, images):
     weights = tiny.released()
-    job = tiny.done(start(people, "virtues_adopt", tiny.EMBED, model=weights.pk))
+    job = tiny.done(start(people, "virtues_adopt", {"min_tissue": 0.1}, model=weights.pk))
     assert job.state == "succeeded", job.error_sentence
     version = ModelVersion.objects.get(family="virtues", name="new virtues_adopt")
+    assert {name: version.config["embed"][name] for name in tiny.EMBED} == tiny.EMBED
     assert version.metrics["images_of"] == {f"cohort {people.lung.cohort.pk} imc": 4} and list(version.cohorts.all()) == [
         people.lung.cohort
     ]
