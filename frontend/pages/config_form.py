@@ -16,6 +16,11 @@ WORDS = {
     "ffn": "Feed-forward width",
     "fds": "Feature distribution smoothing (FDS)",
     "max_seconds": "Longest training of a fold",
+    "first": "First resolution",
+    "last": "Last resolution",
+    "step": "Step between resolutions",
+    "largest": "Largest cluster",
+    "smallest": "Smallest cluster",
 }
 SHORT = {"fds": "FDS", "codex": "CODEX", "he": "H&E", "um": "µm"}
 

@@ -9,12 +9,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ml.discovery.biomarkers import SHARED
 from ml.discovery.cell_typing import CellTyping
 from ml.discovery.fingerprints import RESPONSE
 from ml.discovery.leiden import Cluster
 from ml.discovery.risk_groups import SIDES
 from ml.discovery.runs import BiomarkerRun, RiskRun
 
+OPTIMISTIC = "The printed estimate is too good: its clusters were chosen and measured on the same patients."
 OPTIMISTIC_GROUPS = "The groups were merged by looking at these outcomes, so the log-rank p of the merged two is too good."
 FOUND_WITHOUT = "Clusters of cells and groups of patients were found without any outcome."
 
@@ -54,7 +56,7 @@ def biomarker_report(run: BiomarkerRun) -> dict[str, Any]:
         },
         "printed": {"auroc": found.printed, "shuffled": float(np.mean(null.printed))},
         "biomarkers": markers,
-        "notes": list(found.notes),
+        "notes": [OPTIMISTIC, SHARED],
     }  # fmt: skip
 
 

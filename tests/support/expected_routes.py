@@ -287,6 +287,25 @@ def image_output(part: Any, world: Any) -> dict[str, Any]:
     return {**ids, "prediction_id": made.pk}
 
 
+def discovery(part: Any, world: Any) -> dict[str, Any]:
+    """A discovery with its files, under that VirTues."""
+    from planted_cells import found
+
+    from tissueboard.model_registry.models import ModelVersion
+
+    seen_by_virtues(part, world)
+    return {"discovery_id": found(part.cohort, ModelVersion.objects.get(name="of the table"), part.jobs["done"]).pk}
+
+
+def without_cells(part: Any, world: Any) -> dict[str, Any]:
+    """A discovery that nobody can start: no image has cells under that VirTues."""
+    from tissueboard.model_registry.models import ModelVersion
+
+    seen_by_virtues(part, world)
+    version = ModelVersion.objects.get(name="of the table").pk
+    return {"kind": "risk groups", "version": version, "endpoint": "OS"}
+
+
 def waiting_image(part: Any, world: Any) -> dict[str, Any]:
     from multiplex_pictures import image_of
 
@@ -456,6 +475,15 @@ API = {
     "api:trainings": Route(
         get=signed_in(200, anonymous=401), post=members(201, anonymous=401, role="contributor"), body=training("cohorts"), json=True
     ),
+    "api:cohort_discoveries": Route(
+        get=members(200, anonymous=401),
+        post=members(409, anonymous=401, role="contributor"),
+        kwargs=cohort,
+        body=without_cells,
+        json=True,
+    ),
+    "api:discovery": api(kwargs=discovery),
+    "api:discovery_file": api(role="contributor", kwargs=lambda part, world: discovery(part, world) | {"what": "cells"}),
     "api:patient_withdraw": api_post(200, role="manager", kwargs=patient, body=lambda part, world: {"why": "She asked for it."}),
     "api:cohort_references": Route(
         get=members(200, anonymous=401),
@@ -582,6 +610,14 @@ PAGES = {
         kwargs=lambda part, world: cohort(part, world) | {"what": "niche"},
         body=training(),
     ),
+    "cohort_discover": Route(
+        get=members(200, anonymous=302),
+        post=members(409, anonymous=302, role="contributor"),
+        kwargs=cohort,
+        body=without_cells,
+    ),
+    "discovery": page(kwargs=discovery),
+    "discovery_file": page(role="contributor", kwargs=lambda part, world: discovery(part, world) | {"what": "patients"}),
     "cohort_run_plan": page(kwargs=cohort, role="contributor", query=lambda part, world: {"what": "case"}),
     "cohort_run": page(kwargs=run),
     "cohort_run_items": page(kwargs=run),

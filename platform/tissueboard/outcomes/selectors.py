@@ -1,4 +1,4 @@
-"""Reads for survival pages: endpoints of a cohort and how its patients can be grouped."""
+"""Reads for pages of outcomes: endpoints of a cohort, how its patients can be grouped, what was discovered in it."""
 
 from __future__ import annotations
 
@@ -6,9 +6,12 @@ from dataclasses import dataclass
 from typing import Any
 
 from tissueboard.cohorts.models import ClinicalVariable, Cohort, Endpoint, VariableKind
+from tissueboard.errors import NotVisible
 from tissueboard.model_registry.models import ModelVersion
 from tissueboard.predictions.models import Prediction
 from tissueboard.predictions.selectors import risk_versions
+
+from .models import Discovery
 
 RISK = "risk"
 GROUPABLE = (VariableKind.CATEGORY, VariableKind.BOOLEAN, VariableKind.NUMBER)
@@ -55,3 +58,21 @@ def reference_risks(user: Any, cohort: Cohort, version: ModelVersion) -> Any:
     return Prediction.objects.visible_to(user).filter(
         patient__cohort=cohort, kind=Prediction.Kind.RISK, version=version, in_sample=False, fold__isnull=False
     )
+
+
+def discoveries_of(user: Any, cohort: Cohort) -> Any:
+    """What was discovered in a cohort, newest first."""
+    return Discovery.objects.visible_to(user).filter(cohort=cohort).select_related("cohort", "version", "job")
+
+
+def get_discovery(user: Any, discovery_id: int) -> Discovery:
+    """One discovery; NotVisible for a stranger."""
+    found = Discovery.objects.visible_to(user).filter(pk=discovery_id).select_related("cohort", "version", "job").first()
+    if found is None:
+        raise NotVisible("discovery")
+    return found
+
+
+def discovery_of_job(user: Any, job: Any) -> Discovery | None:
+    """What a job found, or None."""
+    return Discovery.objects.visible_to(user).filter(job=job).first()

@@ -15,9 +15,13 @@ LARGEST = 2**53
 
 def validated(training: Training, values: Mapping[str, Any], decided: Mapping[str, Any] | None = None) -> Any:
     """The config made from plain values and from what the data decide. ConfigInvalid names each setting that does not fit."""
+    return checked(config_class(training), values, decided)
+
+
+def checked(cls: Any, values: Mapping[str, Any], decided: Mapping[str, Any] | None = None) -> Any:
+    """The same for any config class of `ml`."""
     from pydantic import ValidationError
 
-    cls = config_class(training)
     try:
         config = cls.model_validate({**(decided or {}), **values})
     except ValidationError as error:

@@ -24,6 +24,7 @@ from tissueboard.jobs.models import ACTIVE, WAITING, Job, JobOutput, State
 from tissueboard.jobs.state import advance
 from tissueboard.model_registry.models import Member, ModelVersion
 from tissueboard.model_registry.services import hash_of
+from tissueboard.outcomes.discovery_files import forget
 from tissueboard.predictions.models import Prediction
 from tissueboard.retrieval.indexing import rebuild_without
 from tissueboard.slides.models import Slide
@@ -77,7 +78,7 @@ def withdraw_patient(user: Any, patient: Patient, why: str) -> Withdrawal:
         if _under_way(locked).filter(state__in=ACTIVE).exists():
             raise _busy(locked)
         keys, rows = _files(locked), _received(locked)
-        keys |= {key for key in rows.values_list("key", flat=True) if key}
+        keys |= {key for key in rows.values_list("key", flat=True) if key} | forget(locked)
         searched = set(Prediction.objects.filter(patient=locked, kind=Prediction.Kind.NICHE_SET).values_list("version_id", flat=True))
         told = {"slides": Slide.objects.filter(sample__patient=locked).count(), "models": sorted(_saw(locked))}
         folders = [f"slides/{pk}" for pk in Slide.objects.filter(sample__patient=locked).values_list("pk", flat=True)]

@@ -16,7 +16,7 @@ def feature_file(request: HttpRequest, slide_id: int, prediction_id: int) -> Fil
     return send(download_bag(request.user, slide_id, prediction_id))
 
 
-TYPES = {".h5": "application/x-hdf5", ".parquet": "application/vnd.apache.parquet"}
+TYPES = {".h5": "application/x-hdf5", ".parquet": "application/vnd.apache.parquet", ".csv": "text/csv; charset=utf-8"}
 
 
 def send(found: Download) -> FileResponse:
