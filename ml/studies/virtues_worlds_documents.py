@@ -152,9 +152,9 @@ def trained(cells: Sequence[Cell], size: Size) -> str:
 Width {t.width}, encoder blocks {t.pattern}, decoder {t.decoder}, {found["parameters"]:,} parameters (published: width 512, 16 encoder and 4
 decoder blocks). Trained at 1 um per px on {found["patients"]} fields of as many patients with the panels {" and ".join(t.panels)}
 ({found["proteins"]} proteins), by masked reconstruction as published (60 to 100% of a channel's patches masked), in two stages: crops of
-{t.first_crop} px for most steps, then of 128 px, the size of a niche, because the full-size step costs eight times as much. Markers are
-told apart by random, nearly orthogonal vectors of length {t.embedding} drawn by accession. The time is that of one core that other work
-shared. A loss of 1 is what predicting the mean gives."""
+{t.first_crop} px for most steps, then of 128 px, the size of a niche, because a crop of the full size costs about seven times as
+much. Markers are told apart by random, nearly orthogonal vectors of length {t.embedding} drawn by accession. The time is that of one core
+that other work shared; the loss the mean squared error of standardised, blurred counts over visible and masked pixels alike."""
     head = ["crop", "epochs", "batch", "lr", "steps", "first loss", "last loss", "clock"]
     return "\n\n".join([paragraphs(text), table(head, rows)])
 

@@ -31,7 +31,7 @@ BATCH = 4  # crops that are encoded at once
 @dataclass(frozen=True)
 class Training:
     """How the network is trained. It sees crops of `first_crop` px for most of the time, then of a niche: attention over a quarter of the
-    places is an eighth of the work. epochs: of each. patients: one field each. embedding: length of a protein's (random) vector.
+    places is about a seventh of the work. epochs: of each. patients: one field each. embedding: length of a protein's (random) vector.
     cell_stride, cell_pad: px, of the crops that cells are seen in."""
 
     width: int = 96
