@@ -4,8 +4,9 @@
     python -m ml.discovery risk-groups CELLS... --outcomes CSV [--endpoint OS] --out FOLDER [--set cell_clusters=120]
     python -m ml.discovery typing CELLS... --labels NAME --out FOLDER [--set scaling=standard]
 
-CELLS is Parquet with the columns token and patient, or HDF5 with the data sets tokens and patient. A CSV has a column patient; outcomes
-have time (days), event (1 or 0) and, where there is delayed entry, entry. Which value means response is said with --yes, never guessed.
+CELLS is Parquet with the columns token and patient, or HDF5 with the data sets tokens and patient; PATIENT=FILE says whose cells a file
+holds, e.g. one that was downloaded from the page of an image. A CSV has a column patient; outcomes have time (days), event (1 or 0) and,
+where there is delayed entry, entry. Which value means response is said with --yes, never guessed.
 FOLDER gets result.json, patients.csv and cells.parquet (typing: classes.csv); a run that was stopped goes on when it is called again.
 """
 
@@ -18,12 +19,15 @@ import shutil
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ml.discovery.config import BiomarkerRunConfig, CellTypingConfig, RiskGroupConfig
 from ml.discovery.errors import DiscoveryError
 from ml.survival.data import SurvivalDataError
 from ml.training.splits import SplitError
+
+if TYPE_CHECKING:
+    from ml.discovery.tables import CellTable
 
 RUNNING = "running"
 
@@ -44,7 +48,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     typing = commands.add_parser("typing", help="how well a linear probe tells cell types apart, by patient")
     typing.add_argument("--labels", required=True, help="the column of CELLS that names each cell's type; empty: not labelled")
     for command, run in ((markers, _biomarkers), (groups, _risk_groups), (typing, _typing)):
-        command.add_argument("cells", nargs="+", type=Path)
+        command.add_argument("cells", nargs="+", metavar="CELLS")
         command.add_argument("--out", required=True, type=Path)
         command.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting of ml/discovery/config.py")
         command.set_defaults(run=run)
@@ -53,6 +57,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         given.run(given)
     except (DiscoveryError, SurvivalDataError, SplitError) as error:
         print(f"{error.sentence} {error.hint}".strip(), file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{error.filename or given.out}: {error.strerror}. Choose another folder with --out.", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         print("Stopped. What was finished is kept; the same command goes on from there.", file=sys.stderr)
@@ -63,12 +70,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def _biomarkers(given: argparse.Namespace) -> None:
     from ml.discovery.reports import biomarker_cells, biomarker_patients, biomarker_report
     from ml.discovery.runs import run_biomarkers
-    from ml.discovery.tables import binary_response, read_cells, read_patients
+    from ml.discovery.tables import binary_response, read_patients
 
     config = _config(BiomarkerRunConfig, given.set)
     rows = read_patients(given.response, (given.column,))
     response = binary_response({patient: row[given.column] for patient, row in rows.items()}, given.yes, given.column)
-    table = read_cells(given.cells)
+    table = _cells(given.cells)
     run = run_biomarkers(table.tokens, table.patients, response, config, given.out / RUNNING, _say)
     told = {**biomarker_report(run), "response": f"{given.column} is {given.yes}", "patients_left_out": list(run.left_out)}
     _write(given.out, told, config, biomarker_patients(run), table, biomarker_cells(run))
@@ -83,11 +90,11 @@ def _biomarkers(given: argparse.Namespace) -> None:
 def _risk_groups(given: argparse.Namespace) -> None:
     from ml.discovery.reports import risk_cells, risk_patients, risk_report
     from ml.discovery.runs import run_risk_groups
-    from ml.discovery.tables import read_cells, read_outcomes
+    from ml.discovery.tables import read_outcomes
 
     config = _config(RiskGroupConfig, given.set)
     outcomes = read_outcomes(given.outcomes, given.endpoint)
-    table = read_cells(given.cells)
+    table = _cells(given.cells)
     run = run_risk_groups(table.tokens, table.patients, outcomes, config, given.out / RUNNING, _say)
     told = {**risk_report(run), "patients_left_out": list(run.found.survival.left_out)}
     _write(given.out, told, config, risk_patients(run), table, risk_cells(run))
@@ -103,10 +110,9 @@ def _typing(given: argparse.Namespace) -> None:
 
     from ml.discovery.cell_typing import fit_cell_types
     from ml.discovery.reports import rows_of, typing_report
-    from ml.discovery.tables import read_cells
 
     config = _config(CellTypingConfig, given.set)
-    table = read_cells(given.cells)
+    table = _cells(given.cells)
     if given.labels not in table.columns:
         hint = f"They have {', '.join(table.columns)}." if table.columns else "They have token and patient alone."
         raise DiscoveryError("column_missing", f"The cells have no column {given.labels}.", hint, "labels")
@@ -119,6 +125,19 @@ def _typing(given: argparse.Namespace) -> None:
     _json(given.out / "result.json", told, config)
     middle, lower, upper = (format(v, ".3f") if v is not None else "-" for v in told["macro_f1"])
     print(f"macro F1 {middle} ({lower} to {upper}) on {told['held_out']} held-out patients, {told['unlabelled']} cells without a label")
+
+
+def _cells(given: Sequence[str]) -> CellTable:
+    """Files, or PATIENT=FILE; a file that is there is never taken apart."""
+    from ml.discovery.tables import read_cells
+
+    files, whose = [], {}
+    for text in given:
+        patient, equals, name = text.partition("=")
+        if equals and patient and not Path(text).exists():
+            whose[Path(name)] = patient
+        files.append(Path(name) if Path(name) in whose else Path(text))
+    return read_cells(files, whose)
 
 
 def _write(folder: Path, told: dict[str, Any], config: Any, patients: dict[str, list[Any]], table: Any, cells: dict[str, Any]) -> None:
@@ -156,7 +175,10 @@ def _config(make: Any, pairs: list[str]) -> Any:
         except ValueError:
             value = text
         outer, _, last = name.rpartition(".")
-        (values.setdefault(outer, {}) if outer else values)[last] = value
+        group = values.setdefault(outer, {}) if outer else values
+        if not isinstance(group, dict):
+            raise DiscoveryError("config_invalid", f"{outer} is a group of settings.", f"Set {name} alone.", outer)
+        group[last] = value
     try:
         return make(**values)
     except ValidationError as error:

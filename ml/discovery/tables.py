@@ -1,7 +1,8 @@
 """What discovery reads from files: cells with their tokens (Parquet or HDF5), and one response or outcome per patient (CSV).
 
-Parquet: a column `token` (list of numbers, equally long) and a column `patient`, as VirTues writes cells with the patient added. HDF5: a
-data set `tokens` (n, d) and a data set `patient` (n,). Other columns of one value per cell are kept by name.
+Parquet: a column `token` (list of numbers, equally long) and a column `patient`. HDF5: a data set `tokens` (n, d) and a data set `patient`
+(n,). Other columns of one value per cell are kept by name. Of a file that is one patient's (the cells of an image, as VirTues writes them)
+it may be said whose it is; a column `patient` in it does not count then.
 """
 
 from __future__ import annotations
@@ -19,7 +20,7 @@ from ml.discovery.checks import Tokens
 from ml.discovery.errors import DiscoveryError
 from ml.types import Outcomes
 
-FORMATS = "Give Parquet with the columns token and patient, or HDF5 with the data sets tokens and patient."
+FORMATS = "Give Parquet with the columns token and patient, or HDF5 with the data sets tokens and patient; or PATIENT=FILE."
 PARQUET, HDF5 = (".parquet", ".pq"), (".h5", ".hdf5")
 
 
@@ -35,12 +36,12 @@ class CellTable:
         return len(self.tokens)
 
 
-def read_cells(files: Sequence[Path]) -> CellTable:
-    """The cells of all files, in their order; of the other columns those that every file has.
+def read_cells(files: Sequence[Path], whose: Mapping[Path, str] | None = None) -> CellTable:
+    """The cells of all files, in their order; of the other columns those that every file has. whose: patient of files that are of one.
 
     Raises DiscoveryError: file_unreadable, column_missing, widths_differ, empty, no_patient.
     """
-    parts = [_read(file) for file in files]
+    parts = [_read(file, (whose or {}).get(file)) for file in files]
     widths = {part.tokens.shape[1] for part in parts if len(part)}
     if not widths:
         raise DiscoveryError("empty", "The files have no cells.", "Choose tissues that have cells.", "cells")
@@ -60,14 +61,14 @@ def read_cells(files: Sequence[Path]) -> CellTable:
     return table
 
 
-def _read(file: Path) -> CellTable:
+def _read(file: Path, patient: str | None) -> CellTable:
     import pyarrow as pa
 
     try:
         if file.suffix.lower() in PARQUET:
-            return _parquet(file)
+            return _parquet(file, patient)
         if file.suffix.lower() in HDF5:
-            return _hdf5(file)
+            return _hdf5(file, patient)
     except (OSError, ValueError, pa.ArrowException) as error:
         if isinstance(error, DiscoveryError):
             raise
@@ -75,12 +76,12 @@ def _read(file: Path) -> CellTable:
     raise DiscoveryError("file_unreadable", f"{file.name} is neither Parquet nor HDF5.", FORMATS, file.name)
 
 
-def _parquet(file: Path) -> CellTable:
+def _parquet(file: Path, patient: str | None) -> CellTable:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
     table = pq.read_table(file)
-    _need(file, table.column_names, ("token", "patient"))
+    _need(file, table.column_names, ("token", "patient") if patient is None else ("token",))
     token = table.column("token").combine_chunks()
     if not (pa.types.is_list(token.type) or pa.types.is_large_list(token.type) or pa.types.is_fixed_size_list(token.type)):
         raise DiscoveryError("file_unreadable", f"The column token of {file.name} holds no lists of numbers.", FORMATS, file.name)
@@ -90,19 +91,21 @@ def _parquet(file: Path) -> CellTable:
         raise DiscoveryError("widths_differ", f"The tokens in {file.name} are not equally long.", FORMATS, file.name)
     tokens = np.asarray(flat, dtype=np.float32).reshape(n, -1 if n else 0)
     others = {c: table.column(c).to_numpy() for c in table.column_names if c not in ("token", "patient")}
-    return CellTable(tokens, _texts(table.column("patient").to_pylist()), others)
+    return CellTable(tokens, _texts([patient] * n if patient is not None else table.column("patient").to_pylist()), others)
 
 
-def _hdf5(file: Path) -> CellTable:
+def _hdf5(file: Path, patient: str | None) -> CellTable:
     import h5py
 
     with h5py.File(file, "r") as opened:
         names = [name for name in opened if isinstance(opened[name], h5py.Dataset)]
-        _need(file, names, ("tokens", "patient"))
+        _need(file, names, ("tokens", "patient") if patient is None else ("tokens",))
         tokens = np.asarray(opened["tokens"], dtype=np.float32)
         if tokens.ndim != 2:
             raise DiscoveryError("file_unreadable", f"tokens of {file.name} has the shape {tokens.shape}, not (cells, width).", FORMATS)
         columns = {name: _column(opened[name]) for name in names if name != "tokens" and opened[name].shape == (len(tokens),)}
+    if patient is not None:
+        columns["patient"] = np.full(len(tokens), patient)
     if "patient" not in columns:
         raise DiscoveryError("wrong_length", f"patient of {file.name} has not one entry for each of {len(tokens)} cells.", FORMATS)
     return CellTable(tokens, _texts(columns.pop("patient").tolist()), columns)

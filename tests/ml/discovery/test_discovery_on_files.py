@@ -6,6 +6,7 @@ import json
 import h5py
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute
 import pyarrow.parquet as pq
 import pytest
 
@@ -119,6 +120,7 @@ def test_risk_groups_and_typing(files, tmp_path, capsys):
         (["--column", "event", "--yes", "1", "--set", "biomarkers.folds=9"], "patients responded and"),
         (["--column", "time", "--yes", "101"], "time has 25 values"),
         (["--set", "leiden.step=0"], "leiden.step: Input should be greater than 0."),
+        (["--set", "leiden=5", "--set", "leiden.first=1"], "leiden is a group of settings."),
         (["--set", "nothing=1"], "nothing: Extra inputs are not permitted."),
     ],
 )
@@ -126,6 +128,12 @@ def test_what_does_not_fit_is_said(files, tmp_path, capsys, change, sentence):
     assert main(asked(files, tmp_path, "biomarkers", *change)) == 1
     assert sentence in capsys.readouterr().err
     assert not (tmp_path / "result.json").exists()
+
+
+def test_a_folder_that_cannot_be_is_said(files, tmp_path, capsys):
+    (tmp_path / "taken").write_text("a file")
+    assert main(asked(files, tmp_path / "taken" / "out")) == 1
+    assert "Choose another folder with --out." in capsys.readouterr().err
 
 
 def test_files_that_are_no_cells(files, tmp_path, capsys):
@@ -142,6 +150,22 @@ def test_files_that_are_no_cells(files, tmp_path, capsys):
         assert sentence in capsys.readouterr().err
     assert main(asked(files, tmp_path / "out", "typing", "--labels", "colour")) == 1
     assert "have no column colour. They have kind." in capsys.readouterr().err
+
+
+def test_a_file_may_be_said_to_be_of_one_patient(files, tmp_path, capsys):
+    """As VirTues writes the cells of an image: without a patient."""
+    table = pq.read_table(files / "a.parquet")
+    given = []
+    for i in range(12):
+        part = table.filter(pa.compute.equal(table["patient"], f"P{i:02d}")).drop_columns(["patient"])
+        pq.write_table(part, tmp_path / f"{i}.parquet")
+        given.append(f"P{i:02d}={tmp_path / f'{i}.parquet'}")
+    asked_of = ["--labels", "kind", "--set", "bootstrap=10", "--out", str(tmp_path / "out")]
+    assert main(["typing", *given, *asked_of]) == 0
+    told = json.loads((tmp_path / "out" / "result.json").read_text())
+    assert (told["fitted"], told["held_out"]) == (10, 2)
+    assert main(["typing", str(tmp_path / "0.parquet"), *asked_of]) == 1
+    assert "0.parquet has no patient. Give Parquet" in capsys.readouterr().err
 
 
 def test_cells_of_both_formats_are_one_table(files):
