@@ -94,10 +94,10 @@ def _virtues(cells: Sequence[Cell], cohorts: dict[str, Any], size: Size) -> str:
 Written by `python -m ml.studies.virtues_worlds` (`--quick` tries it). {run_facts(list(cells))} Retrieval on the same cohorts is in
 [retrieval.md](retrieval.md).
 
-Everything below is measured on patients that nothing was fitted on without labels: means, deviations and the network come from other
-patients of the same laboratories (simulated for that purpose), so no fold is needed. Labels enter in one place, the cell types, by a probe
-fitted on the other folds' patients ({size.folds} folds)."""
-    parts = [paragraphs(head), "### In short", "\n".join(counted_answers(c, w) for w, c in cohorts.items() if len(c[0]) > 2)]
+Means, deviations and the network come from other patients of the same laboratories (simulated for that purpose), so nobody below was
+trained on and no fold is needed; k-means and Leiden look at the cohort itself, as in use. Labels enter in one place, the cell types, by a
+probe fitted on the other folds' patients ({size.folds} folds)."""
+    parts = [paragraphs(head), "### In short", _short(by_task, cohorts)]
     if by_task.get("virtues-training"):
         parts.append(trained(by_task["virtues-training"], size))
     told = f"""### Niches and cell types
@@ -125,6 +125,18 @@ language model, on which VirTues rests for panels it never saw, is measured here
 published one; that it wins or loses here says nothing of the released weights. One cohort per world and one network: their chance is not
 in the intervals, and differences are not adjusted for their number."""
     return "\n\n".join([*parts, paragraphs(limits)])
+
+
+def _short(by_task: dict[str, list[Cell]], cohorts: dict[str, Any]) -> str:
+    lines = [counted_answers(c, w) for w, c in cohorts.items() if len(c[0]) > 2]
+    for c in by_task.get("virtues-discovery", []):
+        null, true = c["result"]["nulls"], c["result"]["true"]
+        nested, printed = (float(np.mean([n[k] for n in null])) for k in ("nested", "printed"))
+        lines.append(
+            f"- Discovery: on shuffled outcomes the nested AUROC is {nested:.3f} on average and the printed one {printed:.3f}; with the "
+            f"true outcomes {true['nested']:.3f} (p = {true['p']:.3f}) and {true['printed']:.3f}."
+        )
+    return "\n".join(lines)
 
 
 def _ordinal(n: int) -> str:

@@ -184,12 +184,13 @@ def answers(cohorts: Sequence[dict[str, Any]], world: str) -> str:
         for column in (RHO, DIAGNOSIS):
             (value, draws), (other, other_draws) = figures[mine][column], figures[against][column]
             lines.append(f"- {verdict(mine, against, value - other, draws - other_draws, f'{column}, {world}')}")
-    value, draws = figures[mine][SITE]
-    low, high = np.quantile(draws, [0.025, 0.975])
-    judged = "above chance" if low > 1 else "below chance" if high < 1 else "not told apart from chance"
-    lines.append(
-        f"- {mine}: the query's own site is {judged} among its top {TOP}, {world} ({value:.2f} times, 95% {low:.2f} to {high:.2f})."
-    )
+    for column, what in ((SITE, "site"), (PANEL, "panel")):
+        if column in figures[mine]:
+            value, draws = figures[mine][column]
+            low, high = np.quantile(draws, [0.025, 0.975])
+            judged = "above chance" if low > 1 else "below chance" if high < 1 else "not told apart from chance"
+            told = f"{value:.2f} times, 95% {low:.2f} to {high:.2f}"
+            lines.append(f"- {_sentence(mine)}: the query's own {what} is {judged} among its top {TOP}, {world} ({told}).")
     lines.append(f"- {top_three(cohorts, mine, world)}")
     return "\n".join(lines)
 
