@@ -6,6 +6,7 @@ network that saw her. Both panels are among them, so one network serves the worl
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -106,7 +107,7 @@ def train(folder: Path, training: Training, config: CohortConfig, seed: int) -> 
     made = [f.image() for f in given]
     images, proteins = [multiplex(m) for m in made], [m.uniprot for m in made]
     names = [f.patient.code for f in given]
-    start, stages = None, []
+    start, stages, running = None, [], folder.parent / f"{folder.name}-running"
     for stage in training.stages(seed):
         points: list[list[float]] = []
 
@@ -116,12 +117,13 @@ def train(folder: Path, training: Training, config: CohortConfig, seed: int) -> 
 
         done = fit(
             images, proteins, names, [DATASET] * len(images), stage, bank(training.embedding), record=hear,
-            start=start, checkpoint_dir=folder.parent / f"{folder.name}-running",
+            start=start, checkpoint_dir=running,
         )  # fmt: skip
         start = done.model
         facts = {k: v for k, v in done.metrics().items() if k in ("steps", "seconds", "loss", "stopped_by")}
         stages.append({"crop": stage.crop, "epochs": stage.epochs, "batch": stage.batch, "lr": stage.lr, "curve": points, **facts})
     save_fit(done, folder, salt="simulated", code_version="", label="trained on simulated tissue", inputs={})
+    shutil.rmtree(running)
     parameters = sum(p.numel() for p in done.model.parameters())
     return {"stages": stages, "patients": len(given), "proteins": len(done.proteins), "parameters": parameters}
 
