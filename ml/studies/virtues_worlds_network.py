@@ -42,7 +42,7 @@ class Training:
     patients: int = 24
     panels: tuple[str, ...] = ("broad", "stroma")
     first_crop: int = 64
-    epochs: tuple[int, int] = (4, 1)
+    epochs: tuple[int, int] = (24, 4)
     subimages: tuple[int, int] = (1, 1)
     batch: int = 4
     lr: tuple[float, float] = (1e-3, 3e-4)
