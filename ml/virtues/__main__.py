@@ -3,10 +3,13 @@
     python -m ml.virtues pretrain FOLDER... --bank EMBEDDINGS --out MODEL [--released] [--set epochs=20] [--start MODEL]
     torchrun --nproc-per-node 8 -m ml.virtues pretrain FOLDER... --bank EMBEDDINGS --out MODEL --released --devices 8
     python -m ml.virtues evaluate MODEL FOLDER... --salt SALT --out figures.json
+    python -m ml.virtues embed MODEL FOLDER... --out EMBEDDINGS [--set max_medoids=16]
     python -m ml.virtues stain MODEL FOLDER IMAGE UNIPROT --bank EMBEDDINGS --out painted.npy
+    python -m ml.virtues proteins SEQUENCES.fasta --model ESM2_FOLDER --out EMBEDDINGS/all.safetensors
 
 A FOLDER is a data set in the authors' layout (spora), or holds images.csv (see ml.virtues.cohort_files). EMBEDDINGS is a folder with one
-vector per protein. A stopped `pretrain` goes on where it was when it is called again. `evaluate` takes patients that the model did not see.
+vector per protein; `proteins` computes them by ESM-2 from files of that model. A stopped `pretrain` or `embed` goes on where it was when it
+is called again. `evaluate` takes patients that the model did not see. `embed` writes niches (HDF5) and, where there is a mask, cells.
 """
 
 from __future__ import annotations
@@ -55,7 +58,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     paint.add_argument("image", help="name of the image: tissue_id, or file of images.csv")
     paint.add_argument("protein", help="UniProt accession")
     paint.add_argument("--bank", type=Path, help="folder of marker embeddings, for a protein that training did not have")
-    for command, run in ((pretrain, _pretrain), (measure, _evaluate), (paint, _stain)):
+    look = commands.add_parser("embed", help="niches, tissue and cells of every image")
+    look.add_argument("model", type=Path)
+    look.add_argument("folders", nargs="+", type=Path)
+    look.add_argument("--set", action="append", default=[], metavar="NAME=VALUE", help="one setting of VirtuesEmbedConfig")
+    sequences = commands.add_parser("proteins", help="embeddings of proteins by ESM-2")
+    sequences.add_argument("fasta", type=Path)
+    sequences.add_argument("--model", required=True, type=Path, help="folder with the files of the protein model")
+    tasks = ((pretrain, _pretrain), (measure, _evaluate), (paint, _stain), (look, _embed), (sequences, _proteins))
+    for command, run in tasks:
         command.add_argument("--out", required=True, type=Path)
         command.add_argument("--cache", type=Path, help="where pixels are kept at the pitch (default: beside --out)")
         command.add_argument("--salt", default=SALT, help="secret with which patients' codes are hashed")
@@ -165,6 +176,58 @@ def _stain(given: argparse.Namespace) -> None:
     print(f"{given.image}: {given.protein} painted from {len(source.names)} markers, in deviations; not a measurement.{seen}")
 
 
+def _embed(given: argparse.Namespace) -> None:
+    from ml.virtues.cohort_files import read_cohort
+    from ml.virtues.embed_config import VirtuesEmbedConfig
+    from ml.virtues.weights import load
+
+    weights = load(given.model)
+    crop = VirtuesEmbedConfig(crop_px=int(weights.provenance["fit"]["crop"]))
+    config = _config(lambda **values: VirtuesEmbedConfig(**{"crop_px": crop.crop_px, **values}), given.set)
+    cohort = read_cohort(given.folders, weights.pitch_um, given.cache)
+    given.out.mkdir(parents=True, exist_ok=True)
+    for number, name in enumerate(cohort.names):
+        stem = f"{cohort.datasets[number]}-{name}".replace("/", "-")
+        if not (given.out / f"{stem}.h5").is_file():
+            _say(number / len(cohort.names), name)
+            _embed_one(cohort, number, weights, config, given.out, stem)
+    print(f"{len(cohort.names)} images in {given.out.name}")
+
+
+def _embed_one(cohort: Cohort, number: int, weights: VirtuesWeights, config: Any, out: Path, stem: str) -> None:
+    from ml.slides.files import whole_file
+    from ml.virtues.data import standard_of
+    from ml.virtues.embed import embed
+    from ml.virtues.embedding_files import cell_frame, write_cells, write_embedding
+    from ml.virtues.panel import prepare
+
+    dataset = cohort.datasets[number]
+    mine = [image for image, d in zip(cohort.images, cohort.datasets) if d == dataset]
+    standard = weights.standards.get(dataset) or standard_of(mine, [None] * len(mine))
+    image, state = cohort.images[number], out / f"{stem}.running"
+    ready = prepare(image, cohort.proteins[number], weights.bank, standard)
+    found = embed(weights.model, ready, image.mask, config, folder=state)
+    about = {"pitch_um": weights.pitch_um, "dropped": list(ready.dropped), "config": config.model_dump(mode="json")}
+    if found.cells is not None and image.mask is not None:
+        with whole_file(out / f"{stem}.cells.parquet") as part:
+            write_cells(part, cell_frame(found.cells, np.asarray(image.mask), 1.0), about)
+    with whole_file(out / f"{stem}.h5") as part:
+        write_embedding(part, found, ready, 1.0, about)
+    shutil.rmtree(state, ignore_errors=True)
+
+
+def _proteins(given: argparse.Namespace) -> None:
+    from ml.virtues.markers import MarkerBank
+    from ml.virtues.protein_model import embed_sequences, read_fasta
+
+    if not given.fasta.is_file():
+        raise VirtuesError("fasta", f"There is no file {given.fasta.name}.", "Give a FASTA file with UniProt headers.")
+    bank = MarkerBank(embed_sequences(read_fasta(given.fasta.read_text()), given.model, progress=_say))
+    given.out.parent.mkdir(parents=True, exist_ok=True)
+    bank.save(given.out)
+    print(f"{len(bank)} proteins, {bank.dim} numbers each, in {given.out.name}")
+
+
 def _config(make: Any, pairs: list[str]) -> Any:
     """A config with NAME=VALUE settings, the value as JSON where it is some, else as text; network.NAME=VALUE sets one of the network's."""
     from pydantic import ValidationError
@@ -186,7 +249,7 @@ def _config(make: Any, pairs: list[str]) -> Any:
     except ValidationError as error:
         first = error.errors()[0]
         name = ".".join(map(str, first["loc"])) or "the settings"
-        raise VirtuesError("config_invalid", f"{name}: {first['msg']}.", "See ml/virtues/pretrain_config.py.", name) from error
+        raise VirtuesError("config_invalid", f"{name}: {first['msg']}.", "See ml/virtues/*_config.py.", name) from error
 
 
 def _say(fraction: float, text: str) -> None:

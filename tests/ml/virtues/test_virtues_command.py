@@ -10,6 +10,7 @@ import tifffile
 
 from ml.virtues.__main__ import main
 from ml.virtues.cohort_files import read_cohort
+from ml.virtues.embedding_files import read_embedding
 from ml.virtues.errors import VirtuesError
 from ml.virtues.weights import load
 
@@ -60,6 +61,12 @@ def test_from_a_folder_of_images_to_a_model_its_figures_and_a_painted_marker(fol
     more = ["0.ome.tiff", "P02533", "--bank", str(vectors), "--out", str(painted)]
     assert main(["stain", str(out), str(folder), *more]) == 0
     assert np.load(painted).shape == (48, 48) and "Training never saw this protein" in capsys.readouterr().out
+    seen = tmp_path / "seen"
+    assert main(["embed", str(out), str(folder), "--out", str(seen), "--set", "max_medoids=2"]) == 0
+    files = sorted(one.name for one in seen.iterdir())
+    assert files == [f"lung-{i}.ome.tiff.h5" for i in range(6)], "no image has a mask, and no half-done work is left"
+    found = read_embedding(seen / files[0])
+    assert found.niches.shape[1] == 16 and found.boxes[0, 2:].tolist() == [32, 32] and len(found.proteins) == 5
 
 
 def test_pixels_are_kept_at_the_pitch_and_read_once(folder, tmp_path):
@@ -100,3 +107,12 @@ def test_what_cannot_be_trained_is_said_in_a_sentence(folder, vectors, tmp_path,
 def test_a_folder_of_neither_kind_is_refused(tmp_path):
     with pytest.raises(VirtuesError, match=r"no images.csv"):
         read_cohort([tmp_path], 1.0, tmp_path / "cache")
+
+
+def test_proteins_that_cannot_be_embedded_are_said(tmp_path, capsys):
+    fasta = tmp_path / "more.fasta"
+    call = ["proteins", str(fasta), "--model", str(tmp_path), "--out", str(tmp_path / "bank.safetensors")]
+    assert main(call) == 1 and "There is no file more.fasta." in capsys.readouterr().err
+    fasta.write_text(">P10747\nMLRLL\n")
+    assert main(call) == 1 and "no protein model of the layout" in capsys.readouterr().err
+    assert not (tmp_path / "bank.safetensors").exists()
