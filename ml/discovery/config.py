@@ -85,9 +85,9 @@ class BiomarkerConfig(_Config):
 class BiomarkerRunConfig(_Config):
     """The whole search for biomarkers: from the cells' neighbours to the estimate."""
 
-    graph: GraphConfig = GraphConfig()
-    leiden: LeidenConfig = LeidenConfig()
-    biomarkers: BiomarkerConfig = BiomarkerConfig()
+    graph: GraphConfig = _f(GraphConfig(), "", "paper: Biomarker discovery (graph not given)", "Neighbours of the cells.")
+    leiden: LeidenConfig = _f(LeidenConfig(), "", "paper: Biomarker discovery", "Clusters of the cells.")
+    biomarkers: BiomarkerConfig = _f(BiomarkerConfig(), "", "paper: Biomarker discovery", "Which clusters, and how they are judged.")
 
 
 class SignatureConfig(_Config):

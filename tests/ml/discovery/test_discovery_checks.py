@@ -42,7 +42,7 @@ def test_a_class_too_small_names_both_numbers():
 
 def test_every_setting_has_a_unit_a_source_and_a_sentence():
     configs = [c for c in vars(config).values() if isinstance(c, type) and issubclass(c, config._Config) and c is not config._Config]
-    assert len(configs) == 8
+    assert len(configs) == 9
     for made in configs:
         for name, field in made.model_fields.items():
             assert field.description and field.description.endswith("."), f"{made.__name__}.{name}"
