@@ -45,7 +45,7 @@ def accession(text: str) -> str:
     found = text.strip().upper()
     if not is_accession(found):
         sentence = f"{text.strip()[:20]!r} is no UniProt accession."
-        hint = "Look it up on uniprot.org; it looks like P07766, A6NI73, A0A0B4J2F0 or P08575-8."
+        hint = "Look it up in UniProt; it looks like P07766, A6NI73, A0A0B4J2F0 or P08575-8."
         raise SlideError(FindingCode.UNIPROT_INVALID, sentence, hint)
     return found
 
