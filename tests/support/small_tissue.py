@@ -87,9 +87,17 @@ def _tissue(index: int, grid: TileGrid, proteins: np.ndarray, model: NicheModel,
     return Tissue(slide_key, slide_sha, map_key, map_sha, facts, chosen, means)
 
 
-@lru_cache(maxsize=1)
 def small_world(n: int = 4) -> SmallWorld:
-    """n tissues of 560 um with maps of four markers, and the niche model that was fitted on them."""
+    """n tissues of 560 um with maps of four markers, and the niche model that was fitted on them; made again where a test took files away."""
+    world = _small_world(n)
+    if not all(store.exists(key) for tissue in world.tissues for key in (tissue.slide_key, tissue.map_key)):
+        _small_world.cache_clear()
+        world = _small_world(n)
+    return world
+
+
+@lru_cache(maxsize=1)
+def _small_world(n: int) -> SmallWorld:
     rng = np.random.default_rng(7)
     grid, config = _grid(), NicheConfig(max_medoids=4)
     proteins = [rng.random((len(grid), len(PANEL))).astype(np.float32) * (1 + i) / n for i in range(n)]

@@ -145,7 +145,7 @@ def _files(patient: Patient) -> set[str]:
 
 
 def key_fields(model: type[models.Model]) -> list[str]:
-    """The columns of a model that name files in the store: `key`, `sealed_key`, ..."""
+    """The columns of a model that name files in the store: `key` and those that end in `_key`."""
     named = (f.name for f in model._meta.fields if isinstance(f, models.CharField))
     return [name for name in named if name == "key" or (name.endswith("_key") and name not in ("input_key", "idempotency_key"))]
 
