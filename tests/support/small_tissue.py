@@ -88,7 +88,7 @@ def _tissue(index: int, grid: TileGrid, proteins: np.ndarray, model: NicheModel,
 
 
 def small_world(n: int = 4) -> SmallWorld:
-    """n tissues of 560 um with maps of four markers, and the niche model that was fitted on them; made again where a test took files away."""
+    """n tissues of 560 um with maps of four markers, and the niche model fitted on them; made again where a test took files away."""
     world = _small_world(n)
     if not all(store.exists(key) for tissue in world.tissues for key in (tissue.slide_key, tissue.map_key)):
         _small_world.cache_clear()
