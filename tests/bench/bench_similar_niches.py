@@ -1,8 +1,9 @@
 """Ten nearest niches in a cohort of 500 and of 2,000 rows among 200,000: our permission-first exact scan beside pgvector's HNSW.
 
 Run: python tests/bench/bench_similar_niches.py [rows of everybody else]
-Both ask as a member of the cohort asks: rows of her cohort, other patients only. HNSW runs with iterative scan, ef_search 100, as the
-documentation of pgvector shows it. Recall: share of the true ten that came back, checked against a plain loop in numpy.
+Both ask as a member of the cohort asks: rows of her cohort, other patients only. HNSW takes permission and search in one query; ours asks
+first which sets are permitted, so it stands twice: the search alone, and with that question. HNSW runs with iterative scan, ef_search
+100, as the documentation of pgvector shows it. Recall: share of the true ten that came back, by a plain loop in numpy.
 """
 
 import sys
@@ -83,29 +84,30 @@ def main():
         user = User.objects.create_user(f"member of {rows}")
         Membership.objects.create(user=user, cohort=cohort, role="viewer")
         chosen = list(Niche.objects.filter(patient__cohort=cohort, rank=0).select_related("slide__sample__patient")[:QUERIES])
-        asked = [(others(user, Niche.objects.filter(version=version), n.slide, Filters()), n) for n in chosen]
 
         def exact(one, user=user):
-            return similar_niches.nearest_rows(user, one[1].slide, version, one[1].vector, K, Filters())[0]
+            return similar_niches.nearest_rows(user, one.slide, version, one.vector, K, Filters())[0]
 
-        def hnsw(one):
-            return similar_niches._through_hnsw(one[0], DIM, similar_niches._literal(one[1].vector), K)
+        def hnsw(one, user=user):
+            permitted = others(user, Niche.objects.filter(version=version), one.slide, Filters())
+            return similar_niches._through_hnsw(permitted, DIM, similar_niches._literal(one.vector), K)
 
         true = [truth(cohort, version, np.array(n.vector, np.float32), n.patient) for n in chosen]
         found = {}
         for name, work in (("exact", exact), ("hnsw", hnsw)):
-            answers = [{pk for pk, _ in work(one)} for one in asked]
+            answers = [{pk for pk, _ in work(one)} for one in chosen]
             recall = float(np.mean([len(a & t) / K for a, t in zip(answers, true)]))
-            found[name] = (median_ms(work, asked), recall)
+            found[name] = (median_ms(work, chosen), recall)
         (ours, right), (theirs, recall) = found["exact"], found["hnsw"]
         told = f"recall: ours {right:.2f}, HNSW {recall:.2f}"
         ids = candidates(user, version, chosen[0].slide, Filters()).ids
-        scan = median_ms(lambda one, ids=ids: similar_niches._exact(ids, similar_niches._literal(one[1].vector), K), asked)
-        print(f"{rows} rows: the scan of the permitted rows alone {scan:.2f} ms; the rest of ours asks which sets are permitted")
+        scan = median_ms(lambda one, ids=ids: similar_niches._exact(ids, similar_niches._literal(one.vector), K), chosen)
         print(f"{rows} rows: exact scan {ours:.2f} ms, HNSW {theirs:.2f} ms, ratio {theirs / ours:.1f}x; {told}")
         name = f"similar niches in a cohort of {rows:,} rows, {BACKGROUND:,} others"
         aim = ">= 50x" if rows == 500 else ">= 5x"
-        table_row(name, "pgvector HNSW, iterative scan", f"{theirs:.2f} ms", f"{ours:.2f} ms", f"{theirs / ours:.1f}x", aim, told)
+        beside = "pgvector HNSW, iterative scan"
+        table_row(f"{name}, the search", beside, f"{theirs:.2f} ms", f"{scan:.2f} ms", f"{theirs / scan:.1f}x", aim, told)
+        table_row(f"{name}, and who is permitted", beside, f"{theirs:.2f} ms", f"{ours:.2f} ms", f"{theirs / ours:.1f}x", aim, told)
         if right < 1:
             raise SystemExit("The exact scan missed a niche.")
 
