@@ -38,6 +38,15 @@ class TissueClassifier:
         found = [[m(torch.as_tensor(bag)[None])[0].softmax(dim=1)[0].double().numpy() for bag in bags] for m in self.models]
         return np.array(found)
 
+    @torch.inference_mode()
+    def pooled(self, bags: Sequence[F32], model: int = 0) -> tuple[F32, list[F32]]:
+        """(n, heads * D) vectors and, per bag, (heads, S) attention of one seed's pooling.
+
+        A bag is what it was trained on, a tissue's patch summaries, or those of one niche: the supervised niche vector (VirTues, Methods).
+        """
+        found = [self.models[model].pooling(torch.as_tensor(bag)[None]) for bag in bags]
+        return torch.cat([z for z, _ in found]).float().numpy(), [a[0].float().numpy() for _, a in found]
+
     def macro_f1(self, bags: Sequence[F32], labels: Sequence[str]) -> NDArray[np.float64]:
         """(seeds,) unweighted mean of the classes' F1 on these tissues; a class that neither occurs nor is predicted is left out."""
         from sklearn.metrics import f1_score

@@ -35,6 +35,9 @@ def test_a_bag_is_the_same_alone_and_padded():
     padding = torch.arange(padded.shape[1])[None] >= torch.tensor([len(b) for b in seen])[:, None]
     together = made.models[0](padded, padding)[0].softmax(dim=1).detach().numpy()
     assert np.allclose(made.probabilities(seen)[0], together, atol=1e-6)
+    vectors, attention = made.pooled(seen)
+    assert all(np.allclose(a.sum(axis=1), 1, atol=1e-5) and a.shape == (SMALL.heads, len(b)) for a, b in zip(attention, seen))
+    assert np.allclose(vectors[1], (attention[1] @ seen[1]).ravel(), atol=1e-5)
 
 
 def test_noise_ends_early_and_keeps_the_best_epoch():
