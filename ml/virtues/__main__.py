@@ -32,6 +32,7 @@ from ml.virtues.errors import VirtuesError
 if TYPE_CHECKING:
     from ml.virtues.cohort_files import Cohort
     from ml.virtues.data import Source
+    from ml.virtues.preprocess import Standard
     from ml.virtues.weights import VirtuesWeights
 
 SALT = "ml.virtues"
@@ -142,15 +143,18 @@ def _halves(sources: list[Source]) -> tuple[list[Source], list[Source]]:
 
 def _source(cohort: Cohort, index: int, weights: VirtuesWeights) -> Source:
     """One image as the model sees it; a data set that it does not know is standardised by its own images."""
-    from ml.virtues.data import source_of, standard_of
+    from ml.virtues.data import source_of
 
-    dataset = cohort.datasets[index]
-    standard = weights.standards.get(dataset)
-    if standard is None:
-        mine = [image for image, d in zip(cohort.images, cohort.datasets) if d == dataset]
-        standard = standard_of(mine, [None] * len(mine))
-    image, proteins = cohort.images[index], cohort.proteins[index]
-    return source_of(image, proteins, weights.bank, standard, unit=cohort.patients[index], dataset=dataset)
+    image, proteins, dataset = cohort.images[index], cohort.proteins[index], cohort.datasets[index]
+    return source_of(image, proteins, weights.bank, _standard(cohort, dataset, weights), unit=cohort.patients[index], dataset=dataset)
+
+
+def _standard(cohort: Cohort, dataset: str, weights: VirtuesWeights) -> Standard:
+    """Means and deviations of a data set: the model's, else those of its own images."""
+    from ml.virtues.data import standard_of
+
+    mine = [image for image, d in zip(cohort.images, cohort.datasets) if d == dataset]
+    return weights.standards.get(dataset) or standard_of(mine, [None] * len(mine))
 
 
 def _stain(given: argparse.Namespace) -> None:
@@ -182,8 +186,7 @@ def _embed(given: argparse.Namespace) -> None:
     from ml.virtues.weights import load
 
     weights = load(given.model)
-    crop = VirtuesEmbedConfig(crop_px=int(weights.provenance["fit"]["crop"]))
-    config = _config(lambda **values: VirtuesEmbedConfig(**{"crop_px": crop.crop_px, **values}), given.set)
+    config = _config(VirtuesEmbedConfig, [f"crop_px={weights.provenance['fit']['crop']}", *given.set])
     cohort = read_cohort(given.folders, weights.pitch_um, given.cache)
     given.out.mkdir(parents=True, exist_ok=True)
     for number, name in enumerate(cohort.names):
@@ -196,14 +199,11 @@ def _embed(given: argparse.Namespace) -> None:
 
 def _embed_one(cohort: Cohort, number: int, weights: VirtuesWeights, config: Any, out: Path, stem: str) -> None:
     from ml.slides.files import whole_file
-    from ml.virtues.data import standard_of
     from ml.virtues.embed import embed
     from ml.virtues.embedding_files import cell_frame, write_cells, write_embedding
     from ml.virtues.panel import prepare
 
-    dataset = cohort.datasets[number]
-    mine = [image for image, d in zip(cohort.images, cohort.datasets) if d == dataset]
-    standard = weights.standards.get(dataset) or standard_of(mine, [None] * len(mine))
+    standard = _standard(cohort, cohort.datasets[number], weights)
     image, state = cohort.images[number], out / f"{stem}.running"
     ready = prepare(image, cohort.proteins[number], weights.bank, standard)
     found = embed(weights.model, ready, image.mask, config, folder=state)

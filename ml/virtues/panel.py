@@ -17,32 +17,12 @@ F32 = NDArray[np.float32]
 
 
 @dataclass(frozen=True)
-class Prepared:
-    """What the network takes of one image.
-
-    raw: (k, h, w) float32 counts of the channels kept. tissue: (h, w) bool. upper, mean, std: (k,) of the preprocessing. proteins: UniProt
-    accession of each channel, embeddings (k, E). names: of the channels. dropped: (channel's name, why) of the others.
-    """
-
-    raw: F32
-    tissue: NDArray[np.bool_]
-    upper: F32
-    mean: NDArray[np.float64]
-    std: NDArray[np.float64]
-    proteins: tuple[str, ...]
-    names: tuple[str, ...]
-    embeddings: F32
-    dropped: tuple[tuple[str, str], ...]
-
-    def seen(self, pad: int = 0) -> F32:
-        """(k, h + 2 pad, w + 2 pad) as the network sees it; zeros are added to the raw counts, before they are standardised (spec 8)."""
-        raw = np.pad(self.raw, ((0, 0), (pad, pad), (pad, pad))) if pad else self.raw
-        return preprocess(raw, self.upper, self.mean, self.std)
-
-
-@dataclass(frozen=True)
 class Usable:
-    """The k channels of an image that the network sees. kept: (k,) int64 places in the image; the rest as in `Prepared`."""
+    """The k channels of an image that the network sees.
+
+    kept: (k,) int64 places in the image. names: of the channels; proteins: UniProt accession of each, embeddings: (k, E). upper, mean, std:
+    (k,) of the preprocessing. dropped: (channel's name, why) of the others.
+    """
 
     kept: NDArray[np.int64]
     names: tuple[str, ...]
@@ -52,6 +32,19 @@ class Usable:
     mean: NDArray[np.float64]
     std: NDArray[np.float64]
     dropped: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared(Usable):
+    """Those channels with their pixels. raw: (k, h, w) float32 counts. tissue: (h, w) bool."""
+
+    raw: F32
+    tissue: NDArray[np.bool_]
+
+    def seen(self, pad: int = 0) -> F32:
+        """(k, h + 2 pad, w + 2 pad) as the network sees it; zeros are added to the raw counts, before they are standardised (spec 8)."""
+        raw = np.pad(self.raw, ((0, 0), (pad, pad), (pad, pad))) if pad else self.raw
+        return preprocess(raw, self.upper, self.mean, self.std)
 
 
 def usable(
@@ -96,14 +89,4 @@ def prepare(image: MultiplexImage, proteins: Sequence[str | None], bank: MarkerB
     """The channels of an image that the network sees (`usable`), in its tissue. Arguments and errors as those of `usable`."""
     tissue = tissue_of(image)
     one = usable(image, proteins, bank, standard, tissue)
-    return Prepared(
-        raw=image.values[one.kept],
-        tissue=tissue,
-        upper=one.upper,
-        mean=one.mean,
-        std=one.std,
-        proteins=one.proteins,
-        names=one.names,
-        embeddings=one.embeddings,
-        dropped=one.dropped,
-    )
+    return Prepared(raw=image.values[one.kept], tissue=tissue, **vars(one))
